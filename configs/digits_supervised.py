@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Embedded data set `digits`, labeled scenes alone: the floor to beat.
+
+    python -m launch.prepare --dataset=digits --dir=data/digits
+    python -m launch.train --config=configs/digits_supervised.py \
+        --workdir=runs/digits_supervised
+
+Arguments: labels (scenes with masks), steps, seed (of everything, also of the
+choice of the labeled scenes), dir.
+"""
+
+from tfseg import config as config_lib
+
+
+def get_config(arg=""):
+    options = config_lib.parse_arg(
+        arg, labels=60, steps=2000, seed=0, dir="data/digits"
+    )
+    config = config_lib.base_config()
+    config.seed = options.seed
+    config.dataset.name = "digits"
+    config.dataset.dir = options.dir
+    config.split.seed = options.seed
+    config.split.num_labeled = options.labels
+    config.data.crop = (64, 64)
+    config.data.scale = (0.9, 1.1)
+    # A mirrored digit is another sign.
+    config.data.flip_rate = 0.0
+    config.network = {"name": "fcn", "width": 24}
+    config.method = {"name": "supervised"}
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.schedule = "poly"
+    config.train.steps = options.steps
+    config.train.labeled_batch = 8
+    config.train.unlabeled_batch = 16
+    config.train.evaluate_every = 500
+    config.train.checkpoint_every = 500
+    config.evaluate.batch = 50
+    return config

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Your own folder, labeled images alone: what `folder_cutmix` has to beat.
+
+    python -m launch.train --config=configs/folder_supervised.py:dir=PATH \
+        --workdir=runs/mine_supervised
+
+Arguments: dir (see tfseg.datasets.folder for its layout), labels (number of
+labeled images, 0 = all), steps, crop (side, pixels), network, seed.
+"""
+
+from tfseg import config as config_lib
+
+_NETWORKS = {
+    "fcn": {"name": "fcn", "width": 32},
+    "deeplab_v3_plus": {
+        "name": "deeplab_v3_plus",
+        "depth": 50,
+        "output_stride": 16,
+    },
+}
+
+
+def get_config(arg=""):
+    options = config_lib.parse_arg(
+        arg, dir="", labels=0, steps=5000, crop=256, network="fcn", seed=0
+    )
+    config = config_lib.base_config()
+    config.seed = options.seed
+    config.dataset.name = "folder"
+    config.dataset.dir = options.dir
+    config.split.seed = options.seed
+    config.split.num_labeled = options.labels
+    config.data.crop = (options.crop, options.crop)
+    config.network = _NETWORKS.get(options.network, {"name": options.network})
+    config.method = {"name": "supervised"}
+    config.train.steps = options.steps
+    config.train.labeled_batch = 8
+    config.train.unlabeled_batch = 16
+    config.train.evaluate_every = 500
+    config.train.checkpoint_every = 500
+    config.evaluate.batch = 4
+    return config

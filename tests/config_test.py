@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+import importlib
+import pathlib
+
+import pytest
+
+from tfseg import config as config_lib
+from tfseg import lookup
+
+FOLDER = pathlib.Path(__file__).resolve().parents[1] / "configs"
+NAMES = sorted(p.stem for p in FOLDER.glob("[a-z]*.py"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config_is_valid_and_names_real_options(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    config_lib.validate(config)
+    for kind, extra in [
+        ("method", {"seed"}),
+        ("network", {"num_classes"}),
+        ("dataset", set()),
+    ]:
+        options = set(config[kind]) - {"name"} | extra
+        leaf = lookup.module(f"{kind}s", config[kind].name)
+        lookup.check_arguments(leaf.build, options, f"config.{kind}")
+    assert (FOLDER / f"{name}.py").read_text().count("launch.train") == 1
+
+
+def test_compared_configs_differ_in_the_method_alone():
+    from configs import digits_cutmix, digits_supervised
+
+    argument = "labels=40,steps=7,seed=3"
+    lines = config_lib.difference(
+        digits_supervised.get_config(argument),
+        digits_cutmix.get_config(argument),
+    )
+    assert lines
+    assert all(line.startswith("config.method.") for line in lines)
+
+
+def test_argument_is_typed():
+    parse = config_lib.parse_arg
+    options = parse("labels=40,fast=true,dir=a=b", labels=1, fast=False, dir="")
+    assert (options.labels, options.fast, options.dir) == (40, True, "a=b")
+    with pytest.raises(ValueError, match="'label'.*Available: labels"):
+        parse("label=3", labels=1)
+    with pytest.raises(ValueError, match="`labels` must be of type int"):
+        parse("labels=many", labels=1)
+    with pytest.raises(ValueError, match="`fast` must be true or false"):
+        parse("fast=1", fast=False)
+
+
+@pytest.mark.parametrize(
+    "field, value, rule",
+    [
+        ("train.steps", 0, "must be positive"),
+        ("data.flip_rate", 1.5, r"must be in \[0, 1\]"),
+        ("data.scale", (2.0, 0.5), "must be two increasing numbers"),
+        ("data.crop", (0, 4), "must be two positive numbers"),
+        ("runtime.precision", "float16", "must be one of"),
+        ("evaluate.absent", "skip", "must be one of"),
+    ],
+)
+def test_bad_value_is_named(field, value, rule):
+    config = config_lib.base_config()
+    section, name = field.split(".")
+    config[section][name] = value
+    with pytest.raises(ValueError, match=f"`config.{field}` {rule}"):
+        config_lib.validate(config)
+
+
+def test_missing_field_is_named():
+    config = config_lib.base_config()
+    del config.train["steps"]
+    with pytest.raises(ValueError, match="`config.train.steps` is missing"):
+        config_lib.validate(config)
+
+
+def test_difference_names_old_and_new_values():
+    old, new = config_lib.base_config(), config_lib.base_config()
+    new.train.steps = 7
+    new.method.decay = 0.9
+    assert config_lib.difference(old.to_dict(), new) == [
+        "config.method.decay: absent -> 0.9",
+        "config.train.steps: 3000 -> 7",
+    ]

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two logical CPU devices, so that every strategy can be tested here."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import tensorflow as tf  # noqa: E402
+
+
+def pytest_configure():
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+    )

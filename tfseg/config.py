@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration of a run: common fields, units, defaults and checks.
+
+A file in `configs/` calls `base_config()`, names a data set, a network and a
+method with all of their options, and returns the result. No TensorFlow here,
+so that a wrong flag is answered at once.
+"""
+
+from ml_collections import config_dict
+
+# section -> field -> (test, what is allowed); checked by `validate`.
+_POSITIVE = (lambda value: value > 0, "must be positive")
+_NOT_NEGATIVE = (lambda value: value >= 0, "must be 0 or more")
+_RATE = (lambda value: 0 <= value <= 1, "must be in [0, 1]")
+
+
+def _one_of(*choices):
+    return (lambda value: value in choices, f"must be one of {choices}")
+
+
+def _range(low, high):
+    return (
+        lambda value: len(value) == 2 and low <= value[0] <= value[1] <= high,
+        f"must be two increasing numbers in [{low}, {high}]",
+    )
+
+
+_RULES = {
+    "split.num_labeled": _NOT_NEGATIVE,
+    "split.labeled_fraction": _RATE,
+    "split.validation_fraction": _RATE,
+    "data.crop": (
+        lambda value: len(value) == 2 and min(value) > 0,
+        "must be two positive numbers (height, width)",
+    ),
+    "data.scale": _range(1e-3, 1e3),
+    "data.flip_rate": _RATE,
+    "data.jitter_rate": _RATE,
+    "data.gray_rate": _RATE,
+    "data.blur_rate": _RATE,
+    "data.blur_sigma": _range(0, 100),
+    "data.max_pixels": _POSITIVE,
+    "optimizer.learning_rate": _POSITIVE,
+    "optimizer.pretrained_multiplier": _NOT_NEGATIVE,
+    "optimizer.weight_decay": _NOT_NEGATIVE,
+    "optimizer.momentum": _RATE,
+    "train.steps": _POSITIVE,
+    "train.labeled_batch": _POSITIVE,
+    "train.unlabeled_batch": _NOT_NEGATIVE,
+    "train.report_every": _POSITIVE,
+    "train.evaluate_every": _POSITIVE,
+    "train.checkpoint_every": _POSITIVE,
+    "train.num_pictures": _NOT_NEGATIVE,
+    "evaluate.batch": _POSITIVE,
+    "evaluate.absent": _one_of("nan", "zero"),
+    "runtime.strategy": _one_of("mirrored", "multi_worker"),
+    "runtime.replicas": _NOT_NEGATIVE,
+    "runtime.precision": _one_of(
+        "float32", "mixed_float16", "mixed_bfloat16"
+    ),
+}
+
+
+def base_config():
+    """The fields that every run has, with their defaults."""
+    return config_dict.ConfigDict(
+        {
+            # Seeds weights, order of the examples, augmentation and masks.
+            "seed": 0,
+            "dataset": {"name": "folder", "dir": ""},
+            "split": {
+                "seed": 0,
+                # Number of labeled images to use; 0 = see labeled_fraction.
+                "num_labeled": 0,
+                "labeled_fraction": 1.0,
+                # Share of the labeled images held out where the data set
+                # brings no validation list.
+                "validation_fraction": 0.2,
+                # Text files, one id a line; "" = the data set's own list, or
+                # computed from the seed.
+                "labeled_file": "",
+                "unlabeled_file": "",
+                "validation_file": "",
+                "test_file": "",
+                "unlabeled_includes_labeled": True,
+            },
+            "data": {
+                # (height, width) of a training crop, pixels.
+                "crop": (320, 320),
+                # Range of the random scale, log-uniform; 1 = as stored.
+                "scale": (0.5, 2.0),
+                "flip_rate": 0.5,
+                # Photometric augmentation of the strong view. Brightness,
+                # contrast and saturation: factor in 1 +- x; hue: +- turns.
+                "jitter": (0.4, 0.4, 0.4, 0.1),
+                "jitter_rate": 0.0,
+                "gray_rate": 0.0,
+                "blur_rate": 0.0,
+                # Standard deviation of the blur, pixels.
+                "blur_sigma": (0.1, 2.0),
+                # RGB of padding: the ImageNet mean, so about 0 to a network.
+                "pad_color": (124, 116, 104),
+                # Images larger than this many pixels are refused.
+                "max_pixels": 100_000_000,
+            },
+            "network": {"name": "fcn"},
+            "method": {"name": "supervised"},
+            "optimizer": {
+                "name": "adam",
+                "learning_rate": 1e-3,
+                "schedule": "poly",
+                "power": 0.9,
+                "warmup_steps": 0,
+                # Learning rate of pre-trained variables over that of others.
+                "pretrained_multiplier": 1.0,
+                # SGD only.
+                "momentum": 0.9,
+                "nesterov": False,
+                "weight_decay": 0.0,
+                # True: added to the gradient (L2); False: decoupled.
+                "coupled_weight_decay": True,
+                "decay_norm_and_bias": False,
+            },
+            "train": {
+                "steps": 3000,
+                # Images a step over all replicas and workers.
+                "labeled_batch": 8,
+                "unlabeled_batch": 16,
+                # All in steps.
+                "report_every": 100,
+                "evaluate_every": 1000,
+                "checkpoint_every": 1000,
+                # Validation images shown in TensorBoard.
+                "num_pictures": 4,
+            },
+            "evaluate": {
+                "batch": 16,
+                # Side of the sliding window, pixels; 0 = the whole image.
+                "window": 0,
+                "overlap": 0.5,
+                # A class that is neither there nor predicted: "nan" leaves
+                # it out of the mean, "zero" counts it as 0.
+                "absent": "nan",
+            },
+            "runtime": {
+                "strategy": "mirrored",
+                # 0 = every GPU, or one CPU replica where there is none.
+                "replicas": 0,
+                "precision": "float32",
+                "xla": False,
+                "deterministic": False,
+            },
+        }
+    )
+
+
+def parse_arg(arg, **defaults):
+    """Typed options of a config: `get_config("labels=40,seed=1")`.
+
+    Args:
+      arg: text after the colon of `--config=FILE:...`, `name=value` pairs
+        with commas between.
+      **defaults: every allowed name; a value takes the type of its default.
+
+    Returns:
+      ConfigDict of the defaults with what `arg` says.
+
+    Raises:
+      ValueError: an unknown name or a value of another type.
+    """
+    options = config_dict.ConfigDict(defaults)
+    for item in filter(None, (arg or "").split(",")):
+        name, _, text = item.partition("=")
+        if name not in defaults:
+            raise ValueError(
+                f"Unknown config argument {name!r}. "
+                f"Available: {', '.join(defaults)}."
+            )
+        options[name] = _parse_value(name, text, type(defaults[name]))
+    return options
+
+
+def _parse_value(name, text, kind):
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"`{name}` must be true or false, not {text!r}.")
+        return text.lower() == "true"
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(
+            f"`{name}` must be of type {kind.__name__}. Received: {text!r}."
+        ) from None
+
+
+def validate(config):
+    """Checks the common fields.
+
+    Raises:
+      ValueError: names the field, the rule and the value.
+    """
+    flat = flatten(config)
+    for field in flatten(base_config()):
+        section = field.split(".")[0]
+        if field not in flat and section not in ("network", "method"):
+            raise ValueError(f"`config.{field}` is missing.")
+    for field, (test, rule) in _RULES.items():
+        if not test(flat[field]):
+            raise ValueError(f"`config.{field}` {rule}. Got: {flat[field]}.")
+
+
+def flatten(config, prefix=""):
+    """{"train.steps": 3000, ...}; tuples and lists compare equal."""
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, (dict, config_dict.ConfigDict)):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            value = list(value) if isinstance(value, tuple) else value
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def difference(old, new):
+    """Lines that say how two configs differ, in the order of the fields."""
+    old, new = flatten(old), flatten(new)
+    return [
+        f"config.{field}: {old.get(field, 'absent')} -> "
+        f"{new.get(field, 'absent')}"
+        for field in sorted({**old, **new})
+        if old.get(field, "absent") != new.get(field, "absent")
+    ]
