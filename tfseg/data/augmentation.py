@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings of augmentation, one object for all views."""
+
+import dataclasses
+
+from tfseg.data import geometry, photometric
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """See `tfseg.config.base_config` for the meaning of each field."""
+
+    crop: tuple
+    scale: tuple
+    flip_rate: float
+    jitter: tuple
+    jitter_rate: float
+    gray_rate: float
+    blur_rate: float
+    blur_sigma: tuple
+    pad_color: tuple
+
+    def random_window(self, image_size, seed):
+        """float32 [3, 3], see `geometry.random_window`."""
+        return geometry.random_window(
+            image_size,
+            seed,
+            crop=self.crop,
+            scale=self.scale,
+            flip_rate=self.flip_rate,
+        )
+
+    def warp_image(self, image, matrix):
+        """float32 [h, w, 3] and bool [h, w], see `geometry.warp_image`."""
+        return geometry.warp_image(
+            image, matrix, crop=self.crop, pad_color=self.pad_color
+        )
+
+    def warp_label(self, label, matrix):
+        """int32 [h, w], see `geometry.warp_label`."""
+        return geometry.warp_label(label, matrix, crop=self.crop)
+
+    def strong(self, image, valid, seed):
+        """float32 [h, w, 3]: `photometric.strong`, padding left as it is."""
+        changed = photometric.strong(
+            image,
+            seed,
+            jitter=self.jitter,
+            jitter_rate=self.jitter_rate,
+            gray_rate=self.gray_rate,
+            blur_rate=self.blur_rate,
+            blur_sigma=self.blur_sigma,
+        )
+        return geometry.pad(changed, valid, self.pad_color)

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changes of color that leave the geometry alone, each drawn at random.
+
+Factors are those of torchvision's ColorJitter, which the papers' code uses.
+Differs: the order is brightness, contrast, saturation, hue, not random.
+"""
+
+import tensorflow as tf
+
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def strong(
+    image, seed, *, jitter, jitter_rate, gray_rate, blur_rate, blur_sigma
+):
+    """Color jitter, gray and blur, each with its probability.
+
+    Args:
+      image: float32 [H, W, 3] in [0, 255].
+      seed: int32 [2].
+      jitter: (brightness, contrast, saturation, hue): factors are uniform in
+        1 +- x, the hue turns by +-x of a full circle.
+      jitter_rate: probability in [0, 1].
+      gray_rate: probability in [0, 1].
+      blur_rate: probability in [0, 1].
+      blur_sigma: (low, high), standard deviation of the blur, pixels.
+
+    Returns:
+      float32 [H, W, 3] in [0, 255].
+
+    Source: French et al., supplement of the color augmentation follow-up
+    (jitter 0.8, gray 0.2); UniMatch (blur 0.5).
+    """
+    seeds = tf.unstack(tf.random.split(seed, 6), num=6)
+    image = _maybe(
+        jitter_rate, seeds[0], image, lambda x: _jitter(x, seeds[1], jitter)
+    )
+    image = _maybe(gray_rate, seeds[2], image, lambda x: _gray(x) + 0 * x)
+    return _maybe(
+        blur_rate, seeds[3], image, lambda x: _blur(x, seeds[4], blur_sigma)
+    )
+
+
+def _maybe(rate, seed, image, change):
+    if rate == 0:
+        return image
+    drawn = tf.random.stateless_uniform([], seed) < rate
+    return tf.cond(drawn, lambda: change(image), lambda: image)
+
+
+def _gray(image):
+    return tf.reduce_sum(image * _LUMA, -1, keepdims=True)
+
+
+def _jitter(image, seed, amounts):
+    draw = tf.random.stateless_uniform([4], seed, -1.0, 1.0)
+    brightness, contrast, saturation, hue = tf.unstack(draw * amounts)
+    image = _clip(image * (1 + brightness))
+    mean = tf.reduce_mean(_gray(image))
+    image = _clip(mean + (image - mean) * (1 + contrast))
+    gray = _gray(image)
+    image = _clip(gray + (image - gray) * (1 + saturation))
+    return tf.image.adjust_hue(image / 255.0, hue) * 255.0
+
+
+def _clip(image):
+    return tf.clip_by_value(image, 0.0, 255.0)
+
+
+def _blur(image, seed, sigma_range):
+    """Gaussian, cut at three times the largest standard deviation."""
+    sigma = tf.random.stateless_uniform([], seed, *map(float, sigma_range))
+    radius = max(1, round(3 * sigma_range[1]))
+    offsets = tf.range(-radius, radius + 1, dtype=tf.float32)
+    weights = tf.nn.softmax(-0.5 * tf.square(offsets / sigma))
+    edges = [[radius, radius], [radius, radius], [0, 0]]
+    # A reflection of more than the image is not defined; edges repeat.
+    padded = _pad_edges(image, edges)[None]
+    kernel = tf.tile(weights[:, None, None, None], [1, 1, 3, 1])
+    blurred = tf.nn.depthwise_conv2d(padded, kernel, [1] * 4, "VALID")
+    kernel = tf.transpose(kernel, [1, 0, 2, 3])
+    return tf.nn.depthwise_conv2d(blurred, kernel, [1] * 4, "VALID")[0]
+
+
+def _pad_edges(image, edges):
+    for axis, (before, after) in enumerate(edges[:2]):
+        size = tf.shape(image)[axis]
+        index = tf.clip_by_value(tf.range(-before, size + after), 0, size - 1)
+        image = tf.gather(image, index, axis=axis)
+    return image

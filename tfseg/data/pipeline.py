@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training and evaluation batches.
+
+The training stream is a pure function of (seed, step): the example at a place
+of a step follows from a stateless shuffle, its augmentation from a seed folded
+from the place. So a run resumes at any step with the batches that it would
+have seen, and workers agree without talking.
+
+An epoch is as many whole batches as the pool fills, in a fresh order; the
+images left over come in later epochs. A pool smaller than a batch repeats
+within the batch.
+"""
+
+import dataclasses
+
+import tensorflow as tf
+
+from tfseg import lookup
+from tfseg.data import decode
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """Files to draw from.
+
+    Attributes:
+      images: paths.
+      labels: paths of the same length, or () for unlabeled images.
+      colors: RGB of a color-coded mask.
+      color_labels: the label of each of `colors`.
+    """
+
+    images: tuple
+    labels: tuple = ()
+    colors: tuple = ((0, 0, 0),)
+    color_labels: tuple = (0,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """The part of every global batch that this worker reads."""
+
+    worker: int = 0
+    num_workers: int = 1
+    replicas: int = 1
+
+
+def stream(pool, *, view, augmentation, batch, seed, start, stop, part):
+    """Batches of one pool, one for each local replica of each step.
+
+    Args:
+      pool: Pool.
+      view: name of a module in `tfseg.data.views`.
+      augmentation: data.augmentation.Augmentation.
+      batch: images a step over all workers and replicas.
+      seed: (int, int); the second tells streams of one run apart.
+      start: first step.
+      stop: step after the last one.
+      part: Slice.
+
+    Returns:
+      tf.data.Dataset of dicts, see the view, with a leading axis of
+      batch / (workers * replicas).
+    """
+    see = lookup.module("data.views", view).view
+    # Paths are one constant, not one per example.
+    images = tf.constant(pool.images)
+    labels = tf.constant(pool.labels) if pool.labels else None
+
+    def example(index):
+        step, place = _step_and_place(index, batch, start, part)
+        chosen = _shuffled(step, place, len(pool.images), batch, seed)
+        image = decode.decode_image(tf.io.read_file(images[chosen]))
+        label = None
+        if labels is not None:
+            label = _read_label(labels[chosen], pool)
+        position = step * batch + place
+        key = tf.random.fold_in(tf.constant(seed, tf.int32), position)
+        return see(image, label, key, augmentation)
+
+    per_worker = batch // part.num_workers
+    indices = tf.data.Dataset.range((stop - start) * per_worker)
+    examples = indices.map(example, tf.data.AUTOTUNE, deterministic=True)
+    return examples.batch(per_worker // part.replicas, drop_remainder=True)
+
+
+def _step_and_place(index, batch, start, part):
+    per_worker = batch // part.num_workers
+    step = start + index // per_worker
+    return step, part.worker * per_worker + index % per_worker
+
+
+def _shuffled(step, place, size, batch, seed):
+    """Index of the example at `place` of the global batch of `step`."""
+    batches = max(1, size // batch)
+    position = (step % batches * batch + place) % size
+    epoch = step // batches
+    key = tf.stack([*map(int, seed), epoch])
+    return tf.random.experimental.index_shuffle(
+        position, tf.cast(key, tf.uint32), size - 1
+    )
+
+
+def _read_label(path, pool):
+    return decode.decode_label(
+        tf.io.read_file(path),
+        tf.constant(pool.colors, tf.int32),
+        tf.constant(pool.color_labels, tf.int32),
+    )
+
+
+def together(streams):
+    """{"labeled": ..., "unlabeled": ...} of batches, read ahead."""
+    return tf.data.Dataset.zip(streams).prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation_batches(pool, *, batch):
+    """Whole images at their own size, grouped by size into batches.
+
+    Args:
+      pool: Pool with labels.
+      batch: most images in a batch.
+
+    Returns:
+      tf.data.Dataset of (uint8 [B, H, W, 3], int32 [B, H, W]). Batches come
+      as their sizes fill up; the order is the same every time.
+    """
+    paths = tf.data.Dataset.from_tensor_slices((pool.images, pool.labels))
+
+    def example(image_path, label_path):
+        image = decode.decode_image(tf.io.read_file(image_path))
+        return image, _read_label(label_path, pool)
+
+    def size(image, label):
+        shape = tf.shape(image, tf.int64)
+        return shape[0] * 2**32 + shape[1]
+
+    examples = paths.map(example, tf.data.AUTOTUNE, deterministic=True)
+    groups = examples.group_by_window(
+        size, lambda _, group: group.batch(batch), window_size=batch
+    )
+    return groups.prefetch(tf.data.AUTOTUNE)
