@@ -29,11 +29,18 @@ def build(name, *, replicas=0):
     """
     if name == "multi_worker":
         return _multi_worker()
-    return tf.distribute.MirroredStrategy(_devices(replicas))
-
-
-def _devices(replicas):
     gpus = tf.config.list_physical_devices("GPU")
+    devices = _devices(gpus, replicas)
+    if gpus:
+        return tf.distribute.MirroredStrategy(devices)
+    # TensorFlow's default, collective operations, is for several machines or
+    # NCCL; on one CPU a plain sum is enough, and cannot wait for a partner.
+    return tf.distribute.MirroredStrategy(
+        devices, cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
+
+
+def _devices(gpus, replicas):
     if gpus and replicas > len(gpus):
         raise ValueError(
             f"`config.runtime.replicas` is {replicas}, but this machine has "

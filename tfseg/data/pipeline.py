@@ -94,11 +94,8 @@ def _shuffled(step, place, size, batch, seed):
     """Index of the example at `place` of the global batch of `step`."""
     batches = max(1, size // batch)
     position = (step % batches * batch + place) % size
-    epoch = step // batches
-    key = tf.stack([*map(int, seed), epoch])
-    return tf.random.experimental.index_shuffle(
-        position, tf.cast(key, tf.uint32), size - 1
-    )
+    key = tf.random.fold_in(tf.constant(seed, tf.int32), step // batches)
+    return tf.random.experimental.index_shuffle(position, key, size - 1)
 
 
 def _read_label(path, pool):
@@ -125,7 +122,9 @@ def evaluation_batches(pool, *, batch):
       tf.data.Dataset of (uint8 [B, H, W, 3], int32 [B, H, W]). Batches come
       as their sizes fill up; the order is the same every time.
     """
-    paths = tf.data.Dataset.from_tensor_slices((pool.images, pool.labels))
+    paths = tf.data.Dataset.from_tensor_slices(
+        (list(pool.images), list(pool.labels))
+    )
 
     def example(image_path, label_path):
         image = decode.decode_image(tf.io.read_file(image_path))

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every method must do, on every precision and number of replicas.
+
+A new method is found by itself; it needs a config `configs/digits_<x>.py` that
+names it, from which its options come.
+"""
+
+import importlib
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow import keras
+
+from tfseg import lookup, optimizers
+from tfseg import strategy as strategies
+
+CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
+CLASSES, SIZE, BATCH = 3, 8, 4
+
+
+def _options():
+    """{method: options} from the configs of the embedded data set."""
+    found = {}
+    for path in sorted(CONFIGS.glob("digits_*.py")):
+        config = importlib.import_module(f"configs.{path.stem}").get_config()
+        found[config.method.name] = {
+            key: value for key, value in config.method.items() if key != "name"
+        }
+    return found
+
+
+OPTIONS = _options()
+
+
+class _Part(keras.Sequential):
+    pretrained_variables = ()
+
+
+def build_network(norm=False):
+    """A network of a few hundred weights, with an encoder and a decoder."""
+    layers = [keras.layers.Conv2D(8, 3, padding="same", activation="relu")]
+    if norm:
+        layers.append(keras.layers.BatchNormalization())
+    decoder = _Part(
+        [keras.layers.Conv2D(CLASSES, 1), keras.layers.Activation("linear", dtype="float32")]
+    )
+    network = _Part([keras.layers.Rescaling(1 / 64, -2), *layers, decoder])
+    network.encoder = _Part()
+    network.num_classes = CLASSES
+    network.build((None, None, None, 3))
+    return network
+
+
+def batch_of(method, seed=0):
+    """A random batch as the views give it, a fifth of it padding."""
+    draw = np.random.default_rng(seed)
+
+    def images():
+        shape = (BATCH, SIZE, SIZE, 3)
+        return draw.uniform(0, 255, shape).astype(np.float32)
+
+    valid = draw.uniform(size=(BATCH, SIZE, SIZE)) < 0.8
+    label = draw.integers(0, CLASSES, (BATCH, SIZE, SIZE)).astype(np.int32)
+    batch = {
+        "labeled": {
+            "image": images(),
+            "valid": valid,
+            "label": np.where(valid, label, 255).astype(np.int32),
+        }
+    }
+    if method.UNLABELED_VIEW == "weak_strong":
+        weak = images()
+        batch["unlabeled"] = {
+            "weak": weak,
+            "strong": weak + 5,
+            "valid": valid[::-1].copy(),
+        }
+    return batch
+
+
+def make(name, replicas=1, optimizer="sgd", norm=False, **changes):
+    strategy = strategies.build("mirrored", replicas=replicas)
+    with strategy.scope():
+        keras.utils.set_random_seed(1)
+        method = lookup.module("methods", name).build(
+            lambda: build_network(norm), seed=7, **OPTIONS[name] | changes
+        )
+        method.compile(
+            optimizers.build(
+                optimizer,
+                learning_rate=0.1,
+                momentum=0.9,
+                nesterov=False,
+                weight_decay=0.0,
+                coupled_weight_decay=True,
+                decay_norm_and_bias=False,
+            )
+        )
+        method.optimizer.build(method.trained)
+    return method
+
+
+def fit(method, steps=2, callbacks=(), first=0):
+    strategy = method.distribute_strategy
+
+    def batches(context):
+        def generator():
+            for step in range(first, first + steps):
+                yield batch_of(method, step)
+
+        signature = tf.nest.map_structure(
+            tf.type_spec_from_value, batch_of(method)
+        )
+        whole = tf.data.Dataset.from_generator(
+            generator, output_signature=signature
+        )
+        size = BATCH // context.num_replicas_in_sync
+        # Every part has the batch as its first axis.
+        return whole.unbatch().batch(size, drop_remainder=True)
+
+    data = strategy.distribute_datasets_from_function(batches)
+    return method.fit(
+        data,
+        steps_per_epoch=steps,
+        callbacks=[*method.step_callbacks(), *callbacks],
+        verbose=0,
+    )
+
+
+def step(method, batch):
+    """One step on one replica, without callbacks."""
+    batch = tf.nest.map_structure(tf.constant, batch)
+    return method.distribute_strategy.run(method.train_step, [batch])
+
+
+def values(network):
+    return [variable.numpy() for variable in network.variables]
+
+
+@pytest.fixture(autouse=True)
+def _float32():
+    yield
+    keras.mixed_precision.set_global_policy("float32")
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize(
+    "precision", ["float32", "mixed_float16", "mixed_bfloat16"]
+)
+@pytest.mark.parametrize("name", lookup.names("methods"))
+def test_step(name, precision, replicas):
+    keras.mixed_precision.set_global_policy(precision)
+    method = make(name, replicas, norm=True)
+    before = values(method.student)
+    logs = fit(method).history
+    assert set(logs) == {*method.SCALARS, *method.CLASS_SHARES}
+    for key in method.SCALARS:
+        assert np.isfinite(logs[key]).all(), key
+    assert int(method.step.numpy()) == 2
+    method.raise_if_not_finite()
+    moved = [
+        not np.array_equal(old, new)
+        for old, new in zip(before, values(method.student))
+    ]
+    assert all(moved)
+    for network in method.networks.values():
+        assert all(np.isfinite(v).all() for v in values(network))
+
+
+@pytest.mark.parametrize("name", lookup.names("methods"))
+def test_two_replicas_take_the_step_of_one(name):
+    one, two = make(name, 1), make(name, 2)
+    logs = fit(one, 3).history, fit(two, 3).history
+    for key in logs[0]:
+        np.testing.assert_allclose(logs[0][key], logs[1][key], atol=1e-6)
+    for network in one.networks:
+        for a, b in zip(
+            values(one.networks[network]), values(two.networks[network])
+        ):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", lookup.names("methods"))
+def test_second_step_does_not_retrace(name):
+    method = make(name)
+    traces = []
+    original = method.train_step
+
+    def counted(batch):
+        traces.append(1)
+        return original(batch)
+
+    method.train_step = counted
+    fit(method, 1)
+    after_first = len(traces)
+    fit(method, 3)
+    assert len(traces) == after_first
+
+
+@pytest.mark.parametrize("name", lookup.names("methods"))
+def test_checkpoint_holds_everything(name, tmp_path):
+    first = make(name, norm=True)
+    fit(first, 3)
+    path = tf.train.Checkpoint(
+        method=first, optimizer=first.optimizer
+    ).save(str(tmp_path / "ckpt"))
+    second = make(name, norm=True)
+    tf.train.Checkpoint(
+        method=second, optimizer=second.optimizer
+    ).restore(path).assert_consumed()
+    for method in (first, second):
+        fit(method, 2, first=3)
+    assert int(second.step.numpy()) == 5
+    for key in first.networks:
+        for a, b in zip(
+            values(first.networks[key]), values(second.networks[key])
+        ):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", lookup.names("methods"))
+def test_all_ignored_labels_give_a_finite_step(name):
+    method = make(name)
+    batch = batch_of(method)
+    batch["labeled"]["label"][:] = 255
+    batch["labeled"]["valid"][:] = False
+    if "unlabeled" in batch:
+        batch["unlabeled"]["valid"][:] = False
+    logs = step(method, batch)
+    assert float(logs["loss"]) == 0
+    before = values(make(name).student)
+    for old, new in zip(before, values(method.student)):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("name", lookup.names("methods"))
+def test_batch_of_one(name):
+    method = make(name)
+    batch = tf.nest.map_structure(lambda x: x[:1], batch_of(method))
+    logs = step(method, batch)
+    assert np.isfinite(logs["loss"])
+
+
+@pytest.mark.parametrize("name", lookup.names("methods"))
+def test_steps_per_execution_is_refused(name):
+    method = make(name)
+    with pytest.raises(ValueError, match="`steps_per_execution` must be 1"):
+        method.compile(method.optimizer, steps_per_execution=4)
+
+
+@pytest.mark.parametrize("name", lookup.names("methods"))
+def test_not_finite_names_scalar_and_step(name):
+    method = make(name)
+    fit(method, 2)
+    method.raise_if_not_finite()
+    for variable in method.student.variables:
+        variable.assign(np.nan * variable)
+    fit(method, 2)
+    with pytest.raises(FloatingPointError, match="`loss` .* at step 2"):
+        method.raise_if_not_finite()

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow import keras
+
+from tests.methods import contract_test as contract
+
+
+class _Record(keras.callbacks.Callback):
+    """Keeps the student's variables after every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.students = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.students.append(contract.values(self.model.student))
+
+
+def test_without_unsupervised_weight_it_is_supervised_bit_for_bit():
+    supervised = contract.make("supervised")
+    teacher = contract.make("mean_teacher", unsup_weight=0.0)
+    contract.fit(supervised, 3)
+    contract.fit(teacher, 3)
+    for a, b in zip(
+        contract.values(supervised.student), contract.values(teacher.student)
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("statistics", ["averaged", "copied", "own"])
+def test_teacher_is_the_closed_form_average(statistics):
+    method = contract.make(
+        "mean_teacher",
+        norm=True,
+        decay=0.9,
+        teacher_training=False,
+        teacher_statistics=statistics,
+    )
+    start = contract.values(method.student)
+    for a, b in zip(start, contract.values(method.teacher)):
+        np.testing.assert_array_equal(a, b)
+    record = _Record()
+    contract.fit(method, 3, [record])
+    # t3 = 0.9^3 s0 + 0.1 (0.9^2 s1 + 0.9 s2 + s3)
+    averaged = [
+        0.729 * s0 + 0.1 * (0.81 * s1 + 0.9 * s2 + s3)
+        for s0, s1, s2, s3 in zip(start, *record.students)
+    ]
+    expected = {
+        "averaged": averaged,
+        "copied": record.students[-1],
+        "own": start,
+    }[statistics]
+    names = [variable.name for variable in method.teacher.variables]
+    for i, value in enumerate(contract.values(method.teacher)):
+        moving = "moving" in names[i]
+        want = expected[i] if moving else averaged[i]
+        np.testing.assert_allclose(value, want, rtol=1e-5, atol=1e-6)
+    assert any("moving" in name for name in names)
+
+
+def test_teacher_is_neither_trained_nor_in_the_optimizer():
+    method = contract.make("mean_teacher", decay=1.0)
+    before = contract.values(method.teacher)
+    contract.fit(method, 2)
+    for a, b in zip(before, contract.values(method.teacher)):
+        np.testing.assert_array_equal(a, b)
+    shapes = sum(v.shape.num_elements() for v in method.optimizer.variables)
+    weights = sum(v.shape.num_elements() for v in method.trained)
+    # One momentum a weight, the step count and the rate: no room for more.
+    assert shapes <= weights + 2
+
+
+def test_padding_changes_nothing():
+    batch = contract.batch_of(contract.make("mean_teacher"))
+    # A 1x1 network: what stands at a pixel matters at that pixel alone.
+    logs = []
+    for garbage in (0.0, 200.0):
+        method = contract.make("mean_teacher", teacher_training=False)
+        for network in method.networks.values():
+            kernel = network.variables[0]
+            center = np.zeros(kernel.shape, np.float32)
+            center[1, 1] = kernel.numpy()[1, 1]
+            kernel.assign(center)
+        changed = {k: dict(v) for k, v in batch.items()}
+        for part, keys in [
+            ("labeled", ["image"]),
+            ("unlabeled", ["weak", "strong"]),
+        ]:
+            for key in keys:
+                changed[part][key] = np.where(
+                    changed[part]["valid"][..., None],
+                    changed[part][key],
+                    np.float32(garbage),
+                )
+        method.threshold = 0.0
+        method.ramp.assign(1.0)
+        logs.append(contract.step(method, changed))
+    for key in ("loss", "loss_sup", "loss_unsup"):
+        assert float(logs[0][key]) > 0
+        np.testing.assert_allclose(logs[0][key], logs[1][key], rtol=1e-6)
+
+
+def test_step_agrees_with_numpy():
+    """The whole loss of one step, written again in numpy."""
+    method = contract.make("mean_teacher", teacher_training=False, threshold=0.4)
+    method.ramp.assign(0.25)
+    batch = contract.batch_of(method)
+    student = lambda x: method.student(x, training=True).numpy()  # noqa: E731
+    mask = method.distribute_strategy.run(
+        method.box_masks, [tf.constant(batch["unlabeled"]["valid"])]
+    ).numpy()
+    assert set(np.unique(mask)) == {0.0, 1.0}
+
+    def mix(x):
+        m = mask if x.ndim == 4 else mask[..., 0]
+        return np.where(m > 0.5, x[1::2], x[0::2])
+
+    def softmax(z):
+        e = np.exp(z - z.max(-1, keepdims=True))
+        return e / e.sum(-1, keepdims=True)
+
+    unlabeled = batch["unlabeled"]
+    target = softmax(mix(method.teacher(unlabeled["weak"]).numpy()))
+    prob = softmax(student(mix(unlabeled["strong"])))
+    rate = np.mean(target.max(-1) >= 0.4)
+    valid = mix(unlabeled["valid"])
+    loss_unsup = np.mean(((prob - target) ** 2).sum(-1) * valid * rate)
+    label = batch["labeled"]["label"]
+    log_prob = np.log(softmax(student(batch["labeled"]["image"])))
+    picked = np.take_along_axis(
+        log_prob, np.where(label == 255, 0, label)[..., None], -1
+    )[..., 0]
+    loss_sup = -picked[label != 255].mean()
+    logs = contract.step(method, batch)
+    np.testing.assert_allclose(logs["loss_sup"], loss_sup, rtol=1e-5)
+    np.testing.assert_allclose(logs["loss_unsup"], loss_unsup, rtol=1e-4)
+    np.testing.assert_allclose(logs["confident_rate"], rate, rtol=1e-6)
+    np.testing.assert_allclose(
+        logs["loss"], loss_sup + 0.25 * loss_unsup, rtol=1e-5
+    )
+    share = np.bincount(target.argmax(-1)[valid], minlength=3) / valid.sum()
+    np.testing.assert_allclose(logs["pseudo_share"], share, rtol=1e-5)
+
+
+def test_nothing_confident_gives_no_unsupervised_gradient():
+    one = contract.make("mean_teacher", threshold=1.0)
+    two = contract.make("supervised")
+    contract.fit(one, 2)
+    contract.fit(two, 2)
+    for a, b in zip(
+        contract.values(one.student), contract.values(two.student)
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_wrong_rate_is_named():
+    with pytest.raises(ValueError, match=r"`config.method.decay` must be in"):
+        contract.make("mean_teacher", decay=1.5)
+    with pytest.raises(ValueError, match="`teacher_statistics` must be one"):
+        contract.make(
+            "mean_teacher", teacher_statistics="frozen"
+        ).step_callbacks()

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow import keras
+
+from tests import miniature
+from tfseg import runs, train
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return miniature.make_folder(tmp_path_factory.mktemp("data") / "mine")
+
+
+@pytest.fixture(autouse=True)
+def _float32():
+    yield
+    keras.mixed_precision.set_global_policy("float32")
+
+
+@pytest.fixture(scope="module")
+def finished(folder, tmp_path_factory):
+    """(workdir, summary) of one whole run."""
+    workdir = str(tmp_path_factory.mktemp("runs") / "cutmix")
+    return workdir, train.train(miniature.config(folder), workdir)
+
+
+def _events(folder):
+    """{tag: [(step, value)]} of all TensorBoard files of a folder."""
+    found = {}
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        for event in tf.compat.v1.train.summary_iterator(path):
+            for value in event.summary.value:
+                tensor = tf.make_ndarray(value.tensor)
+                found.setdefault(value.tag, []).append((event.step, tensor))
+    return found
+
+
+def test_workdir_is_complete(finished):
+    workdir, summary = finished
+    for name in ["config.json", "dataset.json", "split.json", "run.log"]:
+        assert os.path.getsize(os.path.join(workdir, name)), name
+    stored = json.load(open(os.path.join(workdir, "summary.json")))
+    assert stored == summary
+    assert summary["steps"] == 6
+    assert 0 <= summary["final_miou"] <= summary["best_miou"] <= 1
+    assert len(summary["sha256"]) == 64
+
+
+def test_tensorboard_has_every_promised_tag(finished):
+    workdir, summary = finished
+    scalars = _events(os.path.join(workdir, "train"))
+    for tag in [
+        "train/loss",
+        "train/loss_sup",
+        "train/loss_unsup",
+        "train/confident_rate",
+        "train/learning_rate",
+        "train/ramp",
+        "train/images_per_second",
+        "train/steps_per_second",
+        "train/pseudo_share/red disc",
+        "train/labeled_share/red disc",
+    ]:
+        assert [step for step, _ in scalars[tag]] == [2, 4, 6], tag
+    assert '"dataset"' in scalars["config"][0][1].item().decode()
+    val = _events(os.path.join(workdir, "val"))
+    for tag in [
+        "val/miou",
+        "val_teacher/miou",
+        "val_student/miou",
+        "val/iou/ground",
+        "val/iou/green disc",
+    ]:
+        assert [step for step, _ in val[tag]] == [3, 6], tag
+    np.testing.assert_allclose(
+        val["val/miou"][-1][1], summary["final_miou"], rtol=1e-6
+    )
+    picture = tf.io.decode_png(val["val/pictures"][0][1][2])
+    # input | truth | prediction | confidence, 16 pixels each
+    assert picture.shape == (16, 64, 3)
+
+
+def test_metrics_jsonl_matches_tensorboard(finished):
+    workdir, _ = finished
+    lines = [
+        json.loads(line) for line in open(os.path.join(workdir, "metrics.jsonl"))
+    ]
+    scalars = _events(os.path.join(workdir, "train"))
+    logged = [line["train/loss"] for line in lines if "train/loss" in line]
+    np.testing.assert_allclose(
+        logged, [value for _, value in scalars["train/loss"]], rtol=1e-5
+    )
+
+
+def test_learning_rate_follows_the_schedule(finished):
+    workdir, _ = finished
+    rates = _events(os.path.join(workdir, "train"))["train/learning_rate"]
+    expected = [1e-3 * (1 - step / 6) ** 0.9 for step in (2, 4, 6)]
+    np.testing.assert_allclose(
+        [rate for _, rate in rates], expected, rtol=1e-5, atol=1e-9
+    )
+
+
+def test_loaded_network_is_the_deployed_one(finished):
+    workdir, summary = finished
+    run = runs.load(workdir, "last")
+    assert run.step == 6
+    assert train.digest(run.network) == summary["sha256"]
+    assert run.info.class_names == ("ground", "red disc", "green disc")
+
+
+def test_same_command_again_changes_nothing(folder, finished):
+    workdir, summary = finished
+    again = train.train(miniature.config(folder), workdir)
+    assert again == summary
+
+
+def test_two_runs_with_one_seed_are_identical(folder, finished, tmp_path):
+    _, summary = finished
+    other = train.train(miniature.config(folder), str(tmp_path / "b"))
+    assert other["sha256"] == summary["sha256"]
+    config = miniature.config(folder)
+    config.seed = 1
+    config.split.seed = 0
+    third = train.train(config, str(tmp_path / "c"))
+    assert third["sha256"] != summary["sha256"]
+
+
+def test_other_config_is_refused_with_the_difference(folder, finished):
+    workdir, _ = finished
+    config = miniature.config(folder, method__threshold=0.5)
+    with pytest.raises(ValueError, match="config.method.threshold: 0.97 -> 0.5"):
+        train.train(config, workdir)
+
+
+def test_other_images_are_refused(folder, finished, tmp_path):
+    workdir, _ = finished
+    split = runs.read_json(os.path.join(workdir, "split.json"))
+    extra = folder / "images" / "new.png"
+    (folder / "images" / "im00.png").rename(extra)
+    (folder / "labels" / "im00.png").rename(folder / "labels" / "new.png")
+    try:
+        with pytest.raises(ValueError, match=split["digest"]):
+            train.train(miniature.config(folder), workdir)
+    finally:
+        extra.rename(folder / "images" / "im00.png")
+        (folder / "labels" / "new.png").rename(folder / "labels" / "im00.png")
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_with_xla(folder, tmp_path, precision):
+    config = miniature.config(
+        folder, runtime__precision=precision, runtime__xla=True
+    )
+    summary = train.train(config, str(tmp_path / "run"))
+    assert summary["steps"] == 6
+    run = runs.load(str(tmp_path / "run"), "last")
+    assert train.digest(run.network) == summary["sha256"]
+
+
+def test_not_finite_stops_and_keeps_the_last_checkpoint(folder, tmp_path):
+    config = miniature.config(folder, "supervised", train__report_every=3)
+    config.optimizer.name = "sgd"
+    config.optimizer.learning_rate = 1e30
+    workdir = str(tmp_path / "run")
+    with pytest.raises(FloatingPointError, match="`loss` is not finite at st"):
+        train.train(config, workdir)
+    folder = os.path.join(workdir, "checkpoints", "last")
+    latest = tf.train.latest_checkpoint(folder)
+    if latest:
+        for name, _ in tf.train.list_variables(latest):
+            if "kernel" in name and "optimizer" not in name:
+                assert np.isfinite(tf.train.load_variable(latest, name)).all()
+
+
+def test_supervised_needs_no_unlabeled_images(folder, tmp_path):
+    config = miniature.config(folder, "supervised")
+    config.split.unlabeled_includes_labeled = False
+    summary = train.train(config, str(tmp_path / "run"))
+    assert summary["steps"] == 6

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The teacher as the exponential moving average of the student."""
+
+import tensorflow as tf
+from tensorflow import keras
+
+STATISTICS = ("averaged", "copied", "own")
+
+
+def copy(source, target):
+    """Gives one network the variables of another, also BatchNorm's."""
+    for old, new in zip(target.variables, source.variables, strict=True):
+        old.assign(new)
+
+
+class MovingAverage(keras.callbacks.Callback):
+    """After every step: teacher = decay * teacher + (1 - decay) * student.
+
+    Args:
+      student: keras.Model.
+      teacher: keras.Model with the same variables.
+      decay: in [0, 1].
+      statistics: moving statistics of BatchNorm: "averaged" like the weights,
+        "copied" from the student, or "own" = left to the teacher's passes.
+
+    Source: French et al., official optim_weight_ema.py: every float tensor,
+    BatchNorm statistics too ("averaged").
+    """
+
+    def __init__(self, student, teacher, *, decay, statistics):
+        super().__init__()
+        if statistics not in STATISTICS:
+            raise ValueError(
+                f"`teacher_statistics` must be one of {STATISTICS}. "
+                f"Received: {statistics!r}."
+            )
+        # Without this, Keras copies the logs to the host after every step.
+        self._supports_tf_logs = True
+        self._decay = tf.constant(decay, tf.float32)
+        self._averaged = list(
+            zip(
+                teacher.trainable_variables,
+                student.trainable_variables,
+                strict=True,
+            )
+        )
+        self._copied = []
+        moving = zip(
+            teacher.non_trainable_variables,
+            student.non_trainable_variables,
+            strict=True,
+        )
+        floats = [(old, new) for old, new in moving if old.dtype.is_floating]
+        if statistics == "averaged":
+            self._averaged += floats
+        if statistics == "copied":
+            self._copied = floats
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._update()
+
+    @tf.function
+    def _update(self):
+        for teacher, student in self._averaged:
+            teacher.assign(
+                self._decay * teacher + (1.0 - self._decay) * student
+            )
+        for teacher, student in self._copied:
+            teacher.assign(student)

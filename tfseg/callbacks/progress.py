@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bar on the screen: steps done, steps a second, time left."""
+
+import sys
+
+import tqdm
+from tensorflow import keras
+
+
+class Progress(keras.callbacks.Callback):
+    """Progress bar of training.
+
+    Args:
+      total: steps of the whole run.
+      name: stands before the bar.
+    """
+
+    def __init__(self, total, name):
+        super().__init__()
+        self._supports_tf_logs = True
+        self._total = total
+        self._name = name
+
+    def on_train_begin(self, logs=None):
+        self._bar = tqdm.tqdm(
+            total=self._total,
+            initial=int(self.model.step.numpy()),
+            desc=self._name,
+            unit="step",
+            dynamic_ncols=True,
+            # A file or a pipe gets a line now and then, not ten a second.
+            mininterval=0.5 if sys.stderr.isatty() else 15.0,
+        )
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._bar.update()
+
+    def on_train_end(self, logs=None):
+        self._bar.close()

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every method shares: the step, the loss over replicas, the report."""
+
+import tensorflow as tf
+from tensorflow import keras
+
+
+class Method(keras.Model):
+    """A training algorithm that owns its networks.
+
+    A subclass writes `train_step` in full, from a batch to
+    `return self.report(...)`, and sets:
+
+      LABELED_VIEW, UNLABELED_VIEW: names in `tfseg.data.views`; None = the
+        method takes no unlabeled images.
+      SCALARS: names of the scalars of every step, in order.
+      CLASS_SHARES: names of the [num_classes] vectors of every step.
+      DEPLOYED: the network that is evaluated first, and exported.
+
+    Networks are attributes; `networks` names them. Variables that a method
+    needs besides (teacher, ramps) are attributes as well, so that one
+    checkpoint of the method holds everything.
+    """
+
+    LABELED_VIEW = "plain"
+    UNLABELED_VIEW = None
+    SCALARS = ("loss",)
+    CLASS_SHARES = ()
+    DEPLOYED = "student"
+
+    def __init__(self, *, seed):
+        super().__init__()
+        self.seed = seed
+        # Counts steps, also those whose float16 update was skipped.
+        self.step = self.add_state("step", 0, tf.int64)
+        self._trackers = {
+            name: keras.metrics.Mean(name) for name in self.SCALARS
+        }
+        # Every replica notes its own; read with `first_nonfinite`.
+        self._nonfinite_steps = tf.Variable(
+            tf.fill([len(self.SCALARS)], tf.int64.max),
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            name="nonfinite_steps",
+        )
+
+    def add_state(self, name, value, dtype):
+        """A variable that all replicas hold alike and do not train."""
+        return tf.Variable(
+            value,
+            trainable=False,
+            dtype=dtype,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            name=name,
+        )
+
+    def compile(self, optimizer, **options):
+        if options.get("steps_per_execution", 1) != 1:
+            raise ValueError(
+                "`steps_per_execution` must be 1: teacher and ramps are "
+                "callbacks of every step. Received: "
+                f"{options['steps_per_execution']}."
+            )
+        # A vector needs its length before the first step is traced.
+        for name in self.CLASS_SHARES:
+            self._trackers[name] = keras.metrics.MeanTensor(
+                name, shape=[self.deployed.num_classes]
+            )
+        super().compile(optimizer, **options)
+
+    @property
+    def networks(self):
+        """{name: network}, the deployed one first."""
+        return {self.DEPLOYED: getattr(self, self.DEPLOYED)}
+
+    @property
+    def deployed(self):
+        """The network to evaluate and export."""
+        return self.networks[self.DEPLOYED]
+
+    @property
+    def trained(self):
+        """Variables that the optimizer updates."""
+        return self.student.trainable_variables
+
+    def step_callbacks(self):
+        """Keras callbacks that belong to the algorithm, in their order."""
+        return []
+
+    @property
+    def ramps(self):
+        """{name: scalar variable} that a callback ramps, to be logged."""
+        return {}
+
+    def call(self, image, training=False):
+        return self.deployed(image, training=training)
+
+    def minimize(self, loss, tape, variables):
+        """One optimizer step on the mean of `loss` over the replicas.
+
+        The only place that divides by the number of replicas. Gradients are
+        summed over replicas, and `optimizer.minimize` scales the loss for
+        float16, which a bare `tape.gradient` would not.
+        """
+        with tape:
+            loss = loss / tf.cast(self._context().num_replicas_in_sync, loss.dtype)
+        self.optimizer.minimize(loss, variables, tape=tape)
+
+    def mean_over_replicas(self, value):
+        """The mean of a float32 tensor over all replicas, without gradient."""
+        value = tf.stop_gradient(value)
+        if self._context().num_replicas_in_sync == 1:
+            return value
+        return self._context().all_reduce(tf.distribute.ReduceOp.MEAN, value)
+
+    def step_seed(self):
+        """int32 [2], another one every step, the same on all replicas."""
+        return tf.stack([tf.cast(self.step, tf.int32), self.seed])
+
+    def my_part(self, values):
+        """This replica's rows of a tensor that stands for the global batch.
+
+        Random numbers are drawn for the global batch and cut, so that one and
+        two replicas draw the same.
+        """
+        context = self._context()
+        rows = tf.shape(values)[0] // context.num_replicas_in_sync
+        start = context.replica_id_in_sync_group * rows
+        return values[start : start + rows]
+
+    def global_rows(self, values):
+        """int32: rows of the global batch of which `values` is a part."""
+        return tf.shape(values)[0] * self._context().num_replicas_in_sync
+
+    def report(self, **values):
+        """Ends a step: notes values and counts.
+
+        Args:
+          **values: float32 scalars named in SCALARS, and [num_classes]
+            vectors named in CLASS_SHARES.
+
+        Returns:
+          dict of the means since the last `reset_metrics`.
+        """
+        scalars = tf.stack([values[name] for name in self.SCALARS])
+        bad = tf.where(tf.math.is_finite(scalars), tf.int64.max, self.step)
+        self._nonfinite_steps.assign(tf.minimum(self._nonfinite_steps, bad))
+        for name, tracker in self._trackers.items():
+            tracker.update_state(values[name])
+        self.step.assign_add(1)
+        return {name: t.result() for name, t in self._trackers.items()}
+
+    @property
+    def metrics(self):
+        return list(self._trackers.values())
+
+    def raise_if_not_finite(self):
+        """Host check; waits for the step.
+
+        Raises:
+          FloatingPointError: names the scalar and the step.
+        """
+        local = self.distribute_strategy.experimental_local_results(
+            self._nonfinite_steps
+        )
+        first = tf.reduce_min(tf.stack(local), 0).numpy()
+        if first.min() < tf.int64.max:
+            raise FloatingPointError(
+                f"`{self.SCALARS[first.argmin()]}` is not finite at step "
+                f"{first.min()}. The last good checkpoint stays. Lower "
+                "`config.optimizer.learning_rate`, or use float32."
+            )
+
+    def _context(self):
+        return tf.distribute.get_replica_context()

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What pseudo labels look like as a whole."""
+
+import tensorflow as tf
+
+from tfseg.ops import shapes
+
+
+def class_shares(label, valid, num_classes, normalizer=None):
+    """Share of the valid pixels that each class holds.
+
+    Args:
+      label: int [B, H, W], class in 0..C-1; anything where not valid.
+      valid: bool [B, H, W].
+      num_classes: C.
+      normalizer: float32 scalar, replaces the number of valid pixels: replicas
+        that hold unequal numbers divide by their mean.
+
+    Returns:
+      float32 [C], sums to 1; all 0 if no pixel is valid.
+    """
+    shapes.check_rank("label", label, 3)
+    shapes.check_rank("valid", valid, 3)
+    label = tf.where(valid, tf.cast(label, tf.int32), num_classes)
+    counts = tf.math.bincount(
+        tf.reshape(label, [-1]), minlength=num_classes + 1
+    )[:num_classes]
+    counts.set_shape([num_classes])
+    counts = tf.cast(counts, tf.float32)
+    if normalizer is None:
+        normalizer = tf.reduce_sum(counts)
+    return tf.math.divide_no_nan(counts, normalizer)

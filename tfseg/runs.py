@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training run on disk: what stands in a workdir, and how to load it.
+
+    config.json      the resolved configuration
+    dataset.json     class names and palette, so that serving needs no data
+    split.json       ids and their digest
+    metrics.jsonl    every scalar with its step
+    train/ val/      TensorBoard
+    checkpoints/     last/ and best/
+    summary.json     how the run ended
+    run.log          what the run said
+"""
+
+import dataclasses
+import json
+import os
+import tempfile
+
+import tensorflow as tf
+from ml_collections import config_dict
+from tensorflow import keras
+
+from tfseg import config as config_lib
+from tfseg import lookup
+from tfseg.data import pipeline
+from tfseg.datasets import base as datasets
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained network and what belongs to it.
+
+    Attributes:
+      config: ConfigDict of the run.
+      info: datasets.base.Info.
+      network: the deployed network.
+      step: the step of its checkpoint.
+      checkpoint: path of its checkpoint.
+    """
+
+    config: config_dict.ConfigDict
+    info: datasets.Info
+    network: keras.Model
+    step: int
+    checkpoint: str
+
+
+def write_json(path, value):
+    """Writes beside and renames, so that a reader never sees half a file."""
+    partial = f"{path}.partial"
+    with open(partial, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2)
+        file.write("\n")
+    os.replace(partial, path)
+
+
+def read_json(path):
+    """The value of a JSON file.
+
+    Raises:
+      ValueError: missing or malformed; names the file.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        raise ValueError(
+            f"{path} is missing: {os.path.dirname(path)} is not the workdir "
+            "of a run. Train first: python -m launch.train --workdir=..."
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}.") from None
+
+
+def claim(workdir, config):
+    """Makes a workdir, or resumes the one that holds the same config.
+
+    Raises:
+      ValueError: not writable, or it belongs to another config; prints the
+        difference.
+    """
+    try:
+        os.makedirs(workdir, exist_ok=True)
+        tempfile.TemporaryFile(dir=workdir).close()
+    except OSError as error:
+        raise ValueError(
+            f"`--workdir` {workdir} is not writable: {error}. Choose another."
+        ) from None
+    path = os.path.join(workdir, "config.json")
+    if os.path.exists(path):
+        lines = config_lib.difference(read_json(path), config.to_dict())
+        if lines:
+            raise ValueError(
+                f"{workdir} holds a run with another config (old -> new):\n  "
+                + "\n  ".join(lines)
+                + "\nUse the old values to resume, or another --workdir."
+            )
+        return
+    write_json(path, config.to_dict())
+
+
+def open_dataset(config):
+    """The data set that a config names."""
+    leaf = lookup.module("datasets", config.dataset.name)
+    options = dict(config.dataset)
+    options.pop("name")
+    lookup.check_arguments(leaf.build, options, "config.dataset")
+    return leaf.build(**options)
+
+
+def pool(dataset, ids, labeled=True):
+    """Files of the given ids, for tfseg.data.pipeline."""
+    records = [dataset.records[name] for name in ids]
+    colors, color_labels = dataset.info.color_table()
+    return pipeline.Pool(
+        images=tuple(record.image for record in records),
+        labels=tuple(record.label for record in records) if labeled else (),
+        colors=colors,
+        color_labels=color_labels,
+    )
+
+
+def build_network(config, num_classes):
+    """A network with its variables, as `config.network` says."""
+    leaf = lookup.module("networks", config.network.name)
+    options = dict(config.network)
+    options.pop("name")
+    lookup.check_arguments(
+        leaf.build, options | {"num_classes": num_classes}, "config.network"
+    )
+    network = leaf.build(num_classes=num_classes, **options)
+    network(tf.zeros([1, 32, 32, 3]))
+    return network
+
+
+def checkpoint_path(workdir, checkpoint="best"):
+    """Path of a checkpoint: "best", "last", or a path as it is.
+
+    Raises:
+      ValueError: there is none.
+    """
+    if checkpoint not in ("best", "last"):
+        path = checkpoint
+    else:
+        folder = os.path.join(workdir, "checkpoints", checkpoint)
+        path = tf.train.latest_checkpoint(folder)
+    if path is None or not tf.io.gfile.exists(f"{path}.index"):
+        raise ValueError(
+            f"No checkpoint {checkpoint!r} in {workdir}. Choices: best, last, "
+            "or the path of one without its .index."
+        )
+    return path
+
+
+def load(workdir, checkpoint="best"):
+    """The deployed network of a run.
+
+    Args:
+      workdir: of `launch.train`.
+      checkpoint: "best", "last" or a path.
+
+    Returns:
+      Run.
+
+    Raises:
+      ValueError: no run or no checkpoint there.
+    """
+    config = config_dict.ConfigDict(
+        read_json(os.path.join(workdir, "config.json"))
+    )
+    info = datasets.Info.from_dict(
+        read_json(os.path.join(workdir, "dataset.json"))
+    )
+    path = checkpoint_path(workdir, checkpoint)
+    keras.mixed_precision.set_global_policy(config.runtime.precision)
+    network = build_network(config, info.num_classes)
+    method = lookup.module("methods", config.method.name).build
+    step = tf.Variable(0, dtype=tf.int64, trainable=False)
+    deployed = tf.train.Checkpoint(**{method.DEPLOYED: network}, step=step)
+    status = tf.train.Checkpoint(method=deployed).restore(path)
+    status.expect_partial().assert_existing_objects_matched()
+    return Run(config, info, network, int(step), path)
+
+
+def evaluation_examples(run, workdir, split):
+    """Whole images and labels of one split of a run.
+
+    Args:
+      run: Run.
+      workdir: of the run; its split.json has the ids.
+      split: "validation" or "test".
+
+    Returns:
+      tf.data.Dataset of (uint8 [B, H, W, 3], int32 [B, H, W]).
+
+    Raises:
+      ValueError: the run has no such split.
+    """
+    ids = read_json(os.path.join(workdir, "split.json")).get(split)
+    if not ids:
+        raise ValueError(
+            f"The run in {workdir} has no {split} images. Give the data set "
+            f"a list (splits/{split}.txt) and train again."
+        )
+    dataset = open_dataset(run.config)
+    return pipeline.evaluation_batches(
+        pool(dataset, ids), batch=run.config.evaluate.batch
+    )

@@ -1,0 +1,429 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training, from a config to a workdir; run again, it resumes."""
+
+import contextlib
+import hashlib
+import logging as python_logging
+import os
+
+import tensorflow as tf
+from absl import logging
+from tensorflow import keras
+
+from tfseg import config as config_lib
+from tfseg import (
+    evaluate,
+    inference,
+    lookup,
+    optimizers,
+    report,
+    runs,
+    schedules,
+)
+from tfseg import strategy as strategies
+from tfseg.callbacks import checkpoint, moving_average, progress
+from tfseg.callbacks import report as reporting
+from tfseg.callbacks import validation
+from tfseg.data import augmentation, check, pipeline, splits
+
+# Streams of one run draw from seeds of their own.
+_LABELED_STREAM, _UNLABELED_STREAM = 0, 1
+
+
+def train(config, workdir):
+    """Trains as `config` says, or goes on where `workdir` stands.
+
+    Args:
+      config: ConfigDict, see tfseg.config.
+      workdir: folder of the run.
+
+    Returns:
+      dict, the summary that is also in `workdir/summary.json`.
+
+    Raises:
+      ValueError: something is wrong with the config or the data.
+      FloatingPointError: a loss is not finite.
+      InterruptedError: stopped by SIGTERM after a save.
+    """
+    config_lib.validate(config)
+    method_leaf = _check_leaves(config)
+    strategy = strategies.build(
+        config.runtime.strategy, replicas=config.runtime.replicas
+    )
+    _check_batches(config, method_leaf.build, strategy)
+    _set_runtime(config)
+    worker, _ = strategies.worker(strategy)
+    runs.claim(workdir, config)
+    with _log_file(workdir, worker):
+        dataset = runs.open_dataset(config)
+        split = _checked_split(config, dataset)
+        _write_inputs(workdir, dataset, split, chief=worker == 0)
+        session = _Session(
+            config, workdir, strategy, method_leaf, dataset, split
+        )
+        return session.run()
+
+
+def _check_leaves(config):
+    """Finds every wrong name or option before anything is read."""
+    method = lookup.module("methods", config.method.name)
+    options = dict(config.method)
+    options.pop("name")
+    lookup.check_arguments(
+        method.build, options | {"seed": config.seed}, "config.method"
+    )
+    network = lookup.module("networks", config.network.name)
+    options = dict(config.network)
+    options.pop("name")
+    lookup.check_arguments(
+        network.build, options | {"num_classes": 2}, "config.network"
+    )
+    lookup.module("datasets", config.dataset.name)
+    return method
+
+
+def _check_batches(config, method, strategy):
+    train_config = config.train
+    strategies.per_replica(
+        "labeled_batch", train_config.labeled_batch, strategy
+    )
+    if method.UNLABELED_VIEW is None:
+        return
+    if not train_config.unlabeled_batch:
+        raise ValueError(
+            f"`config.train.unlabeled_batch` is 0, but the method "
+            f"{config.method.name!r} learns from unlabeled images."
+        )
+    strategies.per_replica(
+        "unlabeled_batch", train_config.unlabeled_batch, strategy
+    )
+
+
+def _set_runtime(config):
+    keras.utils.set_random_seed(config.seed)
+    keras.mixed_precision.set_global_policy(config.runtime.precision)
+    if config.runtime.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+@contextlib.contextmanager
+def _log_file(workdir, worker):
+    """Everything that is logged goes to the workdir as well."""
+    name = "run.log" if worker == 0 else f"worker_{worker}.log"
+    handler = python_logging.FileHandler(os.path.join(workdir, name))
+    handler.setFormatter(logging.PythonFormatter())
+    logger = logging.get_absl_logger()
+    logger.addHandler(handler)
+    try:
+        yield
+    except Exception as error:
+        logging.error("%s", error)
+        raise
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def _checked_split(config, dataset):
+    """Checks the files and divides them.
+
+    Raises:
+      ValueError: lists what is wrong, before any training.
+    """
+    records = list(dataset.records.values())
+    sizes, findings = check.check_images(
+        [record.image for record in records],
+        max_pixels=config.data.max_pixels,
+    )
+    check.raise_on(findings)
+    labeled = [i for i, record in enumerate(records) if record.label]
+    colors, color_labels = dataset.info.color_table()
+    counts, findings = check.check_labels(
+        [records[i].image for i in labeled],
+        [records[i].label for i in labeled],
+        sizes[labeled],
+        colors=colors,
+        color_labels=color_labels,
+        num_classes=dataset.info.num_classes,
+    )
+    check.raise_on(findings)
+    return splits.make(
+        labeled_ids_available=[records[i].id for i in labeled],
+        all_ids=list(dataset.records),
+        partitions=dataset.partitions,
+        class_counts=counts,
+        **config.split,
+    )
+
+
+def _write_inputs(workdir, dataset, split, *, chief):
+    """Notes what the run learns from; refuses to resume on other ids."""
+    path = os.path.join(workdir, "split.json")
+    if os.path.exists(path):
+        digest = runs.read_json(path)["digest"]
+        if digest != split.digest():
+            raise ValueError(
+                f"The images of this run have changed: {path} has the ids' "
+                f"digest {digest}, now it is {split.digest()}. Restore the "
+                "data set to resume, or use another --workdir."
+            )
+    if chief:
+        runs.write_json(
+            os.path.join(workdir, "dataset.json"), dataset.info.to_dict()
+        )
+        runs.write_json(path, split.to_dict())
+
+
+class _Session:
+    """One process of one run: builds the parts and puts them together."""
+
+    def __init__(self, config, workdir, strategy, method_leaf, dataset, split):
+        self.config, self.workdir, self.strategy = config, workdir, strategy
+        self.dataset, self.split = dataset, split
+        self.info = dataset.info
+        worker, _ = strategies.worker(strategy)
+        self.chief = worker == 0
+        with strategy.scope():
+            self.method = self._build_method(method_leaf)
+            self.history = checkpoint.History()
+            self.store = checkpoint.Store(
+                os.path.join(workdir, "checkpoints"),
+                self.method,
+                self.history,
+                chief=self.chief,
+                worker=worker,
+            )
+            resumed = self.store.restore()
+        self.start = int(self.method.step.numpy())
+        if resumed:
+            logging.info("resuming from step %d", self.start)
+        # A copy on one device: replicas and workers that normalize by batches
+        # of their own are averaged into it, as they are in a checkpoint.
+        self.evaluated = runs.build_network(config, self.info.num_classes)
+        self.predictor = inference.Predictor(
+            self.evaluated,
+            window=config.evaluate.window,
+            overlap=config.evaluate.overlap,
+        )
+
+    def _build_method(self, leaf):
+        options = dict(self.config.method)
+        options.pop("name")
+        method = leaf.build(
+            lambda: runs.build_network(self.config, self.info.num_classes),
+            seed=self.config.seed,
+            **options,
+        )
+        method.compile(
+            self._build_optimizer(method),
+            jit_compile=self.config.runtime.xla,
+        )
+        method.optimizer.build(method.trained)
+        return method
+
+    def _build_optimizer(self, method):
+        options = dict(self.config.optimizer)
+        rate = schedules.learning_rate(
+            options.pop("schedule"),
+            base_rate=options.pop("learning_rate"),
+            total_steps=self.config.train.steps,
+            power=options.pop("power"),
+            warmup_steps=options.pop("warmup_steps"),
+        )
+        multiplier = options.pop("pretrained_multiplier")
+        optimizer = optimizers.build(
+            options.pop("name"), learning_rate=rate, **options
+        )
+        for network in method.networks.values():
+            optimizer.set_multipliers(
+                network.encoder.pretrained_variables, multiplier
+            )
+        return optimizer
+
+    def run(self):
+        """Trains what is left; returns the summary."""
+        steps = self.config.train.steps
+        writer = self._writer() if self.chief else None
+        save_last = checkpoint.SaveLast(
+            self.store,
+            self.history,
+            every=self.config.train.checkpoint_every,
+            total=steps,
+            agree=strategies.Agreement(self.strategy),
+        )
+        if self.start < steps:
+            self._fit(
+                [
+                    *self.method.step_callbacks(),
+                    *self._callbacks(writer),
+                    save_last,
+                ]
+            )
+        if save_last.stopped and int(self.method.step.numpy()) < steps:
+            raise InterruptedError(
+                f"Stopped by SIGTERM at step {int(self.method.step.numpy())} of "
+                f"{steps}, saved. The same command resumes."
+            )
+        return self._summary()
+
+    def _fit(self, callbacks):
+        batches = self.strategy.distribute_datasets_from_function(
+            self._batches
+        )
+        try:
+            self.method.fit(
+                batches,
+                steps_per_epoch=self.config.train.steps - self.start,
+                epochs=1,
+                callbacks=callbacks,
+                verbose=0,
+            )
+        except tf.errors.InvalidArgumentError as error:
+            self._explain(error)
+            raise
+
+    def _batches(self, context):
+        train_config, method = self.config.train, self.method
+        part = pipeline.Slice(
+            worker=context.input_pipeline_id,
+            num_workers=context.num_input_pipelines,
+            replicas=context.num_replicas_in_sync
+            // context.num_input_pipelines,
+        )
+        options = dict(self.config.data)
+        options.pop("max_pixels")
+        shared = dict(
+            augmentation=augmentation.Augmentation(**options),
+            start=self.start,
+            stop=train_config.steps,
+            part=part,
+        )
+        streams = {
+            "labeled": pipeline.stream(
+                runs.pool(self.dataset, self.split.labeled),
+                view=method.LABELED_VIEW,
+                batch=train_config.labeled_batch,
+                seed=(self.config.seed, _LABELED_STREAM),
+                **shared,
+            )
+        }
+        if method.UNLABELED_VIEW:
+            streams["unlabeled"] = pipeline.stream(
+                runs.pool(self.dataset, self.split.unlabeled, labeled=False),
+                view=method.UNLABELED_VIEW,
+                batch=train_config.unlabeled_batch,
+                seed=(self.config.seed, _UNLABELED_STREAM),
+                **shared,
+            )
+        return pipeline.together(streams)
+
+    def _callbacks(self, writer):
+        train_config = self.config.train
+        callbacks = [
+            reporting.Report(
+                writer,
+                every=train_config.report_every,
+                total=train_config.steps,
+                images_per_step=self._images_per_step(),
+                class_names=self.info.class_names,
+                ramps=self.method.ramps,
+            )
+        ]
+        if self.split.validation:
+            callbacks.append(
+                validation.Validation(
+                    evaluate=self._evaluate,
+                    draw=self._draw,
+                    writer=writer,
+                    store=self.store,
+                    history=self.history,
+                    every=train_config.evaluate_every,
+                    total=train_config.steps,
+                    class_names=self.info.class_names,
+                )
+            )
+        if self.chief:
+            name = f"{self.config.dataset.name} {self.config.method.name}"
+            callbacks.append(progress.Progress(train_config.steps, name))
+        return callbacks
+
+    def _images_per_step(self):
+        train_config = self.config.train
+        if self.method.UNLABELED_VIEW:
+            return train_config.labeled_batch + train_config.unlabeled_batch
+        return train_config.labeled_batch
+
+    def _writer(self):
+        writer = reporting.Writer(self.workdir, self.start)
+        if self.start == 0:
+            text = self.config.to_json(indent=2)
+            writer.text("train", 0, "config", f"```json\n{text}\n```")
+        return writer
+
+    def _evaluate(self, network):
+        moving_average.copy(network, self.evaluated)
+        return evaluate.evaluate(
+            self.predictor,
+            self._validation_batches(),
+            self.info,
+            absent=self.config.evaluate.absent,
+        )
+
+    def _validation_batches(self):
+        return pipeline.evaluation_batches(
+            runs.pool(self.dataset, self.split.validation),
+            batch=self.config.evaluate.batch,
+        )
+
+    def _draw(self, network):
+        count = self.config.train.num_pictures
+        if not count:
+            return None
+        moving_average.copy(network, self.evaluated)
+        examples = pipeline.evaluation_batches(
+            runs.pool(self.dataset, self.split.validation[:count]), batch=1
+        )
+        return report.pictures(self.predictor, examples, self.info)
+
+    def _explain(self, error):
+        """Names the file behind a decoding error in the pipeline.
+
+        Raises:
+          ValueError: with the broken files; training so far is saved.
+        """
+        self.store.save("last")
+        paths = [
+            self.dataset.records[name].image
+            for name in {*self.split.labeled, *self.split.unlabeled}
+        ]
+        logging.info("looking for the file that could not be decoded ...")
+        check.raise_on(check.find_undecodable(sorted(paths)))
+
+    def _summary(self):
+        summary = {
+            "steps": int(self.method.step.numpy()),
+            "final_miou": _number(self.history.last_miou),
+            "best_miou": _number(self.history.best_miou),
+            "best_step": int(self.history.best_step.numpy()),
+            "seconds": round(float(self.history.seconds.numpy()), 1),
+            "sha256": digest(self.method.deployed),
+        }
+        if self.chief:
+            runs.write_json(
+                os.path.join(self.workdir, "summary.json"), summary
+            )
+        return summary
+
+
+def digest(network):
+    """sha256 of all variables of a network, in their order of creation."""
+    sha = hashlib.sha256()
+    for variable in network.variables:
+        sha.update(variable.numpy().tobytes())
+    return sha.hexdigest()
+
+
+def _number(variable):
+    """A recorded mIoU; None where nothing was evaluated."""
+    value = float(variable.numpy())
+    return value if value >= 0 else None
