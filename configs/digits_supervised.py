@@ -26,7 +26,7 @@ def get_config(arg=""):
     config.data.scale = (0.9, 1.1)
     # A mirrored digit is another sign.
     config.data.flip_rate = 0.0
-    config.network = {"name": "fcn", "width": 24}
+    config.network = {"name": "fcn", "width": 16}
     config.method = {"name": "supervised"}
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 3e-3

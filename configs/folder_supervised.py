@@ -11,7 +11,7 @@ labeled images, 0 = all), steps, crop (side, pixels), network, seed.
 from tfseg import config as config_lib
 
 _NETWORKS = {
-    "fcn": {"name": "fcn", "width": 32},
+    "fcn": {"name": "fcn", "width": 24},
     "deeplab_v3_plus": {
         "name": "deeplab_v3_plus",
         "depth": 50,

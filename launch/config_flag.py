@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `--config` flag, with an answer to a wrong file, key or value."""
 
-from absl import flags
+from absl import app, flags
 from ml_collections import config_flags
+from ml_collections.config_flags import config_flags as parsers
 
 from tfseg import config as config_lib
 from tfseg import lookup
@@ -22,13 +23,13 @@ def parse(argv):
     """Flags parser for absl.app.run.
 
     Raises:
-      flags.Error: an unknown field, with the choices.
-      ValueError: the config file does not load.
+      ValueError: an unknown field, with the choices, or a config file that
+        does not load.
     """
     try:
-        rest = flags.FLAGS(argv)
+        rest = app.parse_flags_with_usage(argv)
     except (AttributeError, KeyError) as error:
-        raise flags.Error(_unknown_field(argv)) from error
+        raise ValueError(_unknown_field(argv)) from error
     # A config that failed to load raises only when it is looked at.
     flags.FLAGS["config"].value.to_dict()
     return rest
@@ -36,11 +37,11 @@ def parse(argv):
 
 def _unknown_field(argv):
     """Says which override names no field, and what fields there are."""
-    # The part of the command line that gives the file parses on its own.
-    files = [word for word in argv[1:] if word.startswith("--config=")]
-    flags.FLAGS.unparse_flags()
-    flags.FLAGS([argv[0], *files], known_only=True)
-    fields = list(config_lib.flatten(flags.FLAGS["config"].value))
+    paths = [w.partition("=")[2] for w in argv if w.startswith("--config=")]
+    if not paths:
+        return "Give --config=FILE, with an equals sign, before its fields."
+    config = parsers.ConfigFileFlagParser("config").parse(paths[0])
+    fields = list(config_lib.flatten(config))
     for word in argv[1:]:
         name = word.removeprefix("--config.").partition("=")[0]
         if word.startswith("--config.") and name not in fields:

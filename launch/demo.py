@@ -90,7 +90,7 @@ def _train_and_evaluate(name, config):
 
 
 def _draw(names, path):
-    from tfseg import inference, report, runs
+    from tfseg import examples, inference, report, runs
     from tfseg.data import pipeline
 
     predictors = {}
@@ -99,11 +99,11 @@ def _draw(names, path):
         title = name.replace("_", "-")
         predictors[title] = inference.Predictor(run.network)
     ids = json.load(open(os.path.join(_folder(name), "split.json")))
-    dataset = runs.open_dataset(run.config)
-    examples = pipeline.evaluation_batches(
-        runs.pool(dataset, ids["validation"][:_PICTURED]), batch=1
+    dataset = examples.open_dataset(run.config)
+    pictured = pipeline.evaluation_batches(
+        examples.pool(dataset, ids["validation"][:_PICTURED]), batch=1
     )
-    report.comparison(examples, predictors, run.info).save(path)
+    report.comparison(pictured, predictors, run.info).save(path)
 
 
 def _table(results, summary):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains a network, or resumes: python -m launch.train --config=... --workdir=...
+"""Trains a network, or resumes: python -m launch.train --config --workdir
 
 Run the same command again after an interruption, and training goes on from
 the last checkpoint with the very batches that it would have seen.

@@ -18,7 +18,15 @@ LAYERS = [
     {"datasets", "data", "networks"},
     {"callbacks"},
     {"methods"},
-    {"train", "evaluate", "predict", "export", "report", "runs"},
+    {
+        "train",
+        "evaluate",
+        "examples",
+        "export",
+        "predict",
+        "report",
+        "runs",
+    },
     {"launch"},
 ]
 

@@ -55,9 +55,7 @@ _RULES = {
     "evaluate.absent": _one_of("nan", "zero"),
     "runtime.strategy": _one_of("mirrored", "multi_worker"),
     "runtime.replicas": _NOT_NEGATIVE,
-    "runtime.precision": _one_of(
-        "float32", "mixed_float16", "mixed_bfloat16"
-    ),
+    "runtime.precision": _one_of("float32", "mixed_float16", "mixed_bfloat16"),
 }
 
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training run on disk: what stands in a workdir, and how to load it.
 
-    config.json      the resolved configuration
-    dataset.json     class names and palette, so that serving needs no data
-    split.json       ids and their digest
-    metrics.jsonl    every scalar with its step
-    train/ val/      TensorBoard
-    checkpoints/     last/ and best/
-    summary.json     how the run ended
-    run.log          what the run said
+config.json      the resolved configuration
+dataset.json     class names and palette, so that serving needs no data
+split.json       ids and their digest
+metrics.jsonl    every scalar with its step
+train/ val/      TensorBoard
+checkpoints/     last/ and best/
+summary.json     how the run ended
+run.log          what the run said
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from ml_collections import config_dict
 from tensorflow import keras
 
 from tfseg import config as config_lib
-from tfseg import lookup
+from tfseg import examples, lookup
 from tfseg.data import pipeline
 from tfseg.datasets import base as datasets
 
@@ -99,25 +99,22 @@ def claim(workdir, config):
     write_json(path, config.to_dict())
 
 
-def open_dataset(config):
-    """The data set that a config names."""
-    leaf = lookup.module("datasets", config.dataset.name)
-    options = dict(config.dataset)
-    options.pop("name")
-    lookup.check_arguments(leaf.build, options, "config.dataset")
-    return leaf.build(**options)
-
-
-def pool(dataset, ids, labeled=True):
-    """Files of the given ids, for tfseg.data.pipeline."""
-    records = [dataset.records[name] for name in ids]
-    colors, color_labels = dataset.info.color_table()
-    return pipeline.Pool(
-        images=tuple(record.image for record in records),
-        labels=tuple(record.label for record in records) if labeled else (),
-        colors=colors,
-        color_labels=color_labels,
-    )
+def write_inputs(workdir, dataset, split, *, chief):
+    """Notes what the run learns from; refuses to resume on other ids."""
+    path = os.path.join(workdir, "split.json")
+    if os.path.exists(path):
+        digest = read_json(path)["digest"]
+        if digest != split.digest():
+            raise ValueError(
+                f"The images of this run have changed: {path} has the ids' "
+                f"digest {digest}, now it is {split.digest()}. Restore the "
+                "data set to resume, or use another --workdir."
+            )
+    if chief:
+        write_json(
+            os.path.join(workdir, "dataset.json"), dataset.info.to_dict()
+        )
+        write_json(path, split.to_dict())
 
 
 def build_network(config, num_classes):
@@ -202,7 +199,7 @@ def evaluation_examples(run, workdir, split):
             f"The run in {workdir} has no {split} images. Give the data set "
             f"a list (splits/{split}.txt) and train again."
         )
-    dataset = open_dataset(run.config)
+    dataset = examples.open_dataset(run.config)
     return pipeline.evaluation_batches(
-        pool(dataset, ids), batch=run.config.evaluate.batch
+        examples.pool(dataset, ids), batch=run.config.evaluate.batch
     )

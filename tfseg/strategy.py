@@ -10,6 +10,7 @@ import json
 import os
 
 import tensorflow as tf
+from absl import logging
 from tensorflow.python.distribute.cluster_resolver import (
     slurm_cluster_resolver as slurm,
 )
@@ -31,6 +32,7 @@ def build(name, *, replicas=0):
         return _multi_worker()
     gpus = tf.config.list_physical_devices("GPU")
     devices = _devices(gpus, replicas)
+    logging.info("replicas: %s", ", ".join(devices))
     if gpus:
         return tf.distribute.MirroredStrategy(devices)
     # TensorFlow's default, collective operations, is for several machines or

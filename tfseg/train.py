@@ -13,6 +13,7 @@ from tensorflow import keras
 from tfseg import config as config_lib
 from tfseg import (
     evaluate,
+    examples,
     inference,
     lookup,
     optimizers,
@@ -24,7 +25,7 @@ from tfseg import strategy as strategies
 from tfseg.callbacks import checkpoint, moving_average, progress
 from tfseg.callbacks import report as reporting
 from tfseg.callbacks import validation
-from tfseg.data import augmentation, check, pipeline, splits
+from tfseg.data import augmentation, check, pipeline
 
 # Streams of one run draw from seeds of their own.
 _LABELED_STREAM, _UNLABELED_STREAM = 0, 1
@@ -55,9 +56,9 @@ def train(config, workdir):
     worker, _ = strategies.worker(strategy)
     runs.claim(workdir, config)
     with _log_file(workdir, worker):
-        dataset = runs.open_dataset(config)
-        split = _checked_split(config, dataset)
-        _write_inputs(workdir, dataset, split, chief=worker == 0)
+        dataset = examples.open_dataset(config)
+        split = examples.checked_split(config, dataset)
+        runs.write_inputs(workdir, dataset, split, chief=worker == 0)
         session = _Session(
             config, workdir, strategy, method_leaf, dataset, split
         )
@@ -117,61 +118,12 @@ def _log_file(workdir, worker):
     try:
         yield
     except Exception as error:
-        logging.error("%s", error)
+        # The screen gets it from who catches it.
+        handler.stream.write(f"{type(error).__name__}: {error}\n")
         raise
     finally:
         logger.removeHandler(handler)
         handler.close()
-
-
-def _checked_split(config, dataset):
-    """Checks the files and divides them.
-
-    Raises:
-      ValueError: lists what is wrong, before any training.
-    """
-    records = list(dataset.records.values())
-    sizes, findings = check.check_images(
-        [record.image for record in records],
-        max_pixels=config.data.max_pixels,
-    )
-    check.raise_on(findings)
-    labeled = [i for i, record in enumerate(records) if record.label]
-    colors, color_labels = dataset.info.color_table()
-    counts, findings = check.check_labels(
-        [records[i].image for i in labeled],
-        [records[i].label for i in labeled],
-        sizes[labeled],
-        colors=colors,
-        color_labels=color_labels,
-        num_classes=dataset.info.num_classes,
-    )
-    check.raise_on(findings)
-    return splits.make(
-        labeled_ids_available=[records[i].id for i in labeled],
-        all_ids=list(dataset.records),
-        partitions=dataset.partitions,
-        class_counts=counts,
-        **config.split,
-    )
-
-
-def _write_inputs(workdir, dataset, split, *, chief):
-    """Notes what the run learns from; refuses to resume on other ids."""
-    path = os.path.join(workdir, "split.json")
-    if os.path.exists(path):
-        digest = runs.read_json(path)["digest"]
-        if digest != split.digest():
-            raise ValueError(
-                f"The images of this run have changed: {path} has the ids' "
-                f"digest {digest}, now it is {split.digest()}. Restore the "
-                "data set to resume, or use another --workdir."
-            )
-    if chief:
-        runs.write_json(
-            os.path.join(workdir, "dataset.json"), dataset.info.to_dict()
-        )
-        runs.write_json(path, split.to_dict())
 
 
 class _Session:
@@ -259,17 +211,16 @@ class _Session:
                     save_last,
                 ]
             )
-        if save_last.stopped and int(self.method.step.numpy()) < steps:
+        done = int(self.method.step.numpy())
+        if save_last.stopped and done < steps:
             raise InterruptedError(
-                f"Stopped by SIGTERM at step {int(self.method.step.numpy())} of "
-                f"{steps}, saved. The same command resumes."
+                f"Stopped by SIGTERM at step {done} of {steps}, saved. The "
+                "same command resumes."
             )
         return self._summary()
 
     def _fit(self, callbacks):
-        batches = self.strategy.distribute_datasets_from_function(
-            self._batches
-        )
+        batches = self.strategy.distribute_datasets_from_function(self._batches)
         try:
             self.method.fit(
                 batches,
@@ -300,7 +251,7 @@ class _Session:
         )
         streams = {
             "labeled": pipeline.stream(
-                runs.pool(self.dataset, self.split.labeled),
+                examples.pool(self.dataset, self.split.labeled),
                 view=method.LABELED_VIEW,
                 batch=train_config.labeled_batch,
                 seed=(self.config.seed, _LABELED_STREAM),
@@ -309,7 +260,9 @@ class _Session:
         }
         if method.UNLABELED_VIEW:
             streams["unlabeled"] = pipeline.stream(
-                runs.pool(self.dataset, self.split.unlabeled, labeled=False),
+                examples.pool(
+                    self.dataset, self.split.unlabeled, labeled=False
+                ),
                 view=method.UNLABELED_VIEW,
                 batch=train_config.unlabeled_batch,
                 seed=(self.config.seed, _UNLABELED_STREAM),
@@ -371,7 +324,7 @@ class _Session:
 
     def _validation_batches(self):
         return pipeline.evaluation_batches(
-            runs.pool(self.dataset, self.split.validation),
+            examples.pool(self.dataset, self.split.validation),
             batch=self.config.evaluate.batch,
         )
 
@@ -380,10 +333,10 @@ class _Session:
         if not count:
             return None
         moving_average.copy(network, self.evaluated)
-        examples = pipeline.evaluation_batches(
-            runs.pool(self.dataset, self.split.validation[:count]), batch=1
+        pictured = pipeline.evaluation_batches(
+            examples.pool(self.dataset, self.split.validation[:count]), batch=1
         )
-        return report.pictures(self.predictor, examples, self.info)
+        return report.pictures(self.predictor, pictured, self.info)
 
     def _explain(self, error):
         """Names the file behind a decoding error in the pipeline.
@@ -409,9 +362,7 @@ class _Session:
             "sha256": digest(self.method.deployed),
         }
         if self.chief:
-            runs.write_json(
-                os.path.join(self.workdir, "summary.json"), summary
-            )
+            runs.write_json(os.path.join(self.workdir, "summary.json"), summary)
         return summary
 
 

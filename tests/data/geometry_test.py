@@ -69,9 +69,7 @@ def test_scaled_window_agrees_with_numpy(factor):
     image = _image(40, 50)
     crop = (12, 16)
     matrix = _matrix(4, 6, factor, crop, False)
-    warped, valid = geometry.warp_image(
-        image, matrix, crop=crop, pad_color=PAD
-    )
+    warped, valid = geometry.warp_image(image, matrix, crop=crop, pad_color=PAD)
     oracle = _bilinear_oracle(image.astype(float), 4, 6, factor, crop)
     assert valid.numpy().all()
     np.testing.assert_allclose(warped, oracle, atol=0.02)
@@ -138,9 +136,7 @@ def test_graph_agrees_with_eager():
             scale=(0.5, 2.0),
             flip_rate=0.5,
         )
-        return geometry.warp_image(
-            image, matrix, crop=(16, 12), pad_color=PAD
-        )
+        return geometry.warp_image(image, matrix, crop=(16, 12), pad_color=PAD)
 
     seed = tf.constant([3, 4])
     matrix = geometry.random_window(

@@ -126,4 +126,5 @@ def test_help_names_the_flags_without_tensorflow(name):
         text=True,
     )
     assert "--workdir" in done.stdout and "--checkpoint" in done.stdout
+    assert ("--window" in done.stdout) == (name != "export")
     assert "tensorflow" not in done.stderr

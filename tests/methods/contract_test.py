@@ -44,7 +44,10 @@ def build_network(norm=False):
     if norm:
         layers.append(keras.layers.BatchNormalization())
     decoder = _Part(
-        [keras.layers.Conv2D(CLASSES, 1), keras.layers.Activation("linear", dtype="float32")]
+        [
+            keras.layers.Conv2D(CLASSES, 1),
+            keras.layers.Activation("linear", dtype="float32"),
+        ]
     )
     network = _Part([keras.layers.Rescaling(1 / 64, -2), *layers, decoder])
     network.encoder = _Part()
@@ -203,13 +206,13 @@ def test_second_step_does_not_retrace(name):
 def test_checkpoint_holds_everything(name, tmp_path):
     first = make(name, norm=True)
     fit(first, 3)
-    path = tf.train.Checkpoint(
-        method=first, optimizer=first.optimizer
-    ).save(str(tmp_path / "ckpt"))
+    path = tf.train.Checkpoint(method=first, optimizer=first.optimizer).save(
+        str(tmp_path / "ckpt")
+    )
     second = make(name, norm=True)
-    tf.train.Checkpoint(
-        method=second, optimizer=second.optimizer
-    ).restore(path).assert_consumed()
+    tf.train.Checkpoint(method=second, optimizer=second.optimizer).restore(
+        path
+    ).assert_consumed()
     for method in (first, second):
         fit(method, 2, first=3)
     assert int(second.step.numpy()) == 5

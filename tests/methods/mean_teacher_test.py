@@ -105,7 +105,9 @@ def test_padding_changes_nothing():
 
 def test_step_agrees_with_numpy():
     """The whole loss of one step, written again in numpy."""
-    method = contract.make("mean_teacher", teacher_training=False, threshold=0.4)
+    method = contract.make(
+        "mean_teacher", teacher_training=False, threshold=0.4
+    )
     method.ramp.assign(0.25)
     batch = contract.batch_of(method)
     student = lambda x: method.student(x, training=True).numpy()  # noqa: E731
@@ -150,9 +152,7 @@ def test_nothing_confident_gives_no_unsupervised_gradient():
     two = contract.make("supervised")
     contract.fit(one, 2)
     contract.fit(two, 2)
-    for a, b in zip(
-        contract.values(one.student), contract.values(two.student)
-    ):
+    for a, b in zip(contract.values(one.student), contract.values(two.student)):
         np.testing.assert_array_equal(a, b)
 
 

@@ -87,7 +87,8 @@ class Store:
             raise OSError(
                 f"Checkpoint of step {step} could not be written to "
                 f"{manager.directory}: {error}. Free some space and run the "
-                f"same command again; it resumes from {manager.latest_checkpoint}."
+                "same command again; it resumes from "
+                f"{manager.latest_checkpoint or 'the beginning'}."
             ) from error
 
 

@@ -9,7 +9,7 @@ STATISTICS = ("averaged", "copied", "own")
 
 def copy(source, target):
     """Gives one network the variables of another, also BatchNorm's."""
-    for old, new in zip(target.variables, source.variables, strict=True):
+    for old, new in zip(target.variables, source.variables):
         old.assign(new)
 
 
@@ -38,17 +38,11 @@ class MovingAverage(keras.callbacks.Callback):
         self._supports_tf_logs = True
         self._decay = tf.constant(decay, tf.float32)
         self._averaged = list(
-            zip(
-                teacher.trainable_variables,
-                student.trainable_variables,
-                strict=True,
-            )
+            zip(teacher.trainable_variables, student.trainable_variables)
         )
         self._copied = []
         moving = zip(
-            teacher.non_trainable_variables,
-            student.non_trainable_variables,
-            strict=True,
+            teacher.non_trainable_variables, student.non_trainable_variables
         )
         floats = [(old, new) for old, new in moving if old.dtype.is_floating]
         if statistics == "averaged":

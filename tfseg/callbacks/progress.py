@@ -4,6 +4,7 @@
 import sys
 
 import tqdm
+from absl import logging
 from tensorflow import keras
 
 
@@ -31,9 +32,16 @@ class Progress(keras.callbacks.Callback):
             # A file or a pipe gets a line now and then, not ten a second.
             mininterval=0.5 if sys.stderr.isatty() else 15.0,
         )
+        logging.get_absl_handler().addFilter(self._make_room)
 
     def on_train_batch_end(self, batch, logs=None):
         self._bar.update()
 
     def on_train_end(self, logs=None):
+        logging.get_absl_handler().removeFilter(self._make_room)
         self._bar.close()
+
+    def _make_room(self, record):
+        """Takes the bar off the line that a message is about to be put on."""
+        self._bar.clear()
+        return True

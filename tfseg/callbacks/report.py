@@ -116,7 +116,9 @@ class Report(keras.callbacks.Callback):
         self._since_step, self._since = self._step, time.perf_counter()
         if self._writer:
             self._writer.scalars("train", self._step, values)
-            logging.info("step %d/%d %s", self._step, self._total, _line(values))
+            logging.info(
+                "step %d/%d %s", self._step, self._total, _line(values)
+            )
 
     def _values(self, logs):
         values = {}
@@ -128,7 +130,9 @@ class Report(keras.callbacks.Callback):
         values["train/images_per_second"] = (
             steps * self._images_per_step / seconds
         )
-        values["train/learning_rate"] = float(self._learning_rate())
+        values["train/learning_rate"] = float(
+            tf.convert_to_tensor(self.model.optimizer.learning_rate)
+        )
         for name, variable in self._ramps.items():
             values[f"train/{name}"] = float(variable.numpy())
         return values
@@ -138,14 +142,8 @@ class Report(keras.callbacks.Callback):
             return {f"train/{name}": float(value)}
         return {
             f"train/{name}/{class_name}": float(share)
-            for class_name, share in zip(self._class_names, value, strict=True)
+            for class_name, share in zip(self._class_names, value)
         }
-
-    def _learning_rate(self):
-        rate = self.model.optimizer.learning_rate
-        if callable(rate):
-            return rate(self.model.optimizer.iterations)
-        return rate
 
 
 def _line(values):

@@ -73,15 +73,13 @@ class Validation(keras.callbacks.Callback):
             self._writer.scalars("val", self._step, values)
             pictures = self._draw(self.model.deployed)
             if pictures is not None:
-                self._writer.images(
-                    "val", self._step, "val/pictures", pictures
-                )
+                self._writer.images("val", self._step, "val/pictures", pictures)
         self._keep_best(miou)
 
     def _per_class(self, result):
         return {
             f"val/iou/{name}": float(iou)
-            for name, iou in zip(self._class_names, result["iou"], strict=True)
+            for name, iou in zip(self._class_names, result["iou"])
         }
 
     def _keep_best(self, miou):

@@ -33,9 +33,7 @@ def random_window(image_size, seed, *, crop, scale, flip_rate):
     room = tf.cast(image_size, tf.float32) - window
     # A whole pixel: at scale 1 the crop is an exact copy.
     top, left = tf.unstack(tf.round(draw[1:3] * room))
-    return window_matrix(
-        top, left, factor, crop=crop, flip=draw[3] < flip_rate
-    )
+    return window_matrix(top, left, factor, crop=crop, flip=draw[3] < flip_rate)
 
 
 def window_matrix(top, left, factor, *, crop, flip):

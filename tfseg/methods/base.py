@@ -104,7 +104,9 @@ class Method(keras.Model):
         float16, which a bare `tape.gradient` would not.
         """
         with tape:
-            loss = loss / tf.cast(self._context().num_replicas_in_sync, loss.dtype)
+            loss = loss / tf.cast(
+                self._context().num_replicas_in_sync, loss.dtype
+            )
         self.optimizer.minimize(loss, variables, tape=tape)
 
     def mean_over_replicas(self, value):

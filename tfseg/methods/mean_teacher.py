@@ -152,7 +152,9 @@ class MeanTeacher(base.Method):
                 tf.argmax(target, -1),
                 valid,
                 target.shape[-1],
-                self.mean_over_replicas(tf.reduce_sum(tf.cast(valid, tf.float32))),
+                self.mean_over_replicas(
+                    tf.reduce_sum(tf.cast(valid, tf.float32))
+                ),
             ),
             labeled_share=pseudo_labels.class_shares(
                 labeled["label"],

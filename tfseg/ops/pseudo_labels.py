@@ -22,10 +22,11 @@ def class_shares(label, valid, num_classes, normalizer=None):
     shapes.check_rank("label", label, 3)
     shapes.check_rank("valid", valid, 3)
     label = tf.where(valid, tf.cast(label, tf.int32), num_classes)
-    counts = tf.math.bincount(
-        tf.reshape(label, [-1]), minlength=num_classes + 1
+    # Unlike bincount, of a size that XLA knows at compile time.
+    flat = tf.reshape(label, [-1])
+    counts = tf.math.unsorted_segment_sum(
+        tf.ones_like(flat), flat, num_classes + 1
     )[:num_classes]
-    counts.set_shape([num_classes])
     counts = tf.cast(counts, tf.float32)
     if normalizer is None:
         normalizer = tf.reduce_sum(counts)

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a main(): mistakes of the user end in one message, not a traceback."""
+
+import os
+import sys
+import warnings
+
+# Before TensorFlow is imported: its start-up lines speak of plugins that it
+# registers twice. What goes wrong later comes as exceptions.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+warnings.filterwarnings("ignore", module="tensorflow_addons")
+
+from absl import app, flags, logging  # noqa: E402
+
+# What tfseg raises where the user can do something about it.
+_MISTAKES = (ValueError, OSError, FloatingPointError)
+
+
+def run(main, flags_parser=None):
+    """Runs `main(argv)` and exits: 0 done, 1 failed, 130 interrupted.
+
+    Args:
+      main: function of the words of the command line that are not flags.
+      flags_parser: for absl.app.run, where flags need more than absl does.
+    """
+    # A default, so that --verbosity still decides.
+    flags.FLAGS.set_default("verbosity", logging.INFO)
+    options = {"flags_parser": flags_parser} if flags_parser else {}
+    try:
+        app.run(main, **options)
+    except _MISTAKES as error:
+        logging.debug("where it came from:", exc_info=True)
+        logging.error("%s", error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        logging.error("interrupted")
+        sys.exit(130)

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Handwritten digits on paper: a small data set that needs no download.
+
+Digits that people wrote (scikit-learn's `load_digits`, 8x8 pixels) stand at
+random size, tilt and darkness on photographed paper: uneven light, stains,
+grain. 64x64 pixels, ten classes and the background. Training, validation and
+test scenes use different digits. On disk it is a `folder` data set.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+
+import numpy as np
+from PIL import Image
+
+from tfseg.datasets import folder
+
+_SIDE = 64
+_STAMP = "digits.json"
+_VERSION = 1
+_PARTS = ("train", "val", "test")
+# Shares of the digits that the scenes of each part may use.
+_DIGIT_SHARES = (0.6, 0.2, 0.2)
+_CLASS_NAMES = ("background", *"0123456789")
+_PALETTE = (
+    (40, 40, 48),
+    (230, 25, 75),
+    (60, 180, 75),
+    (255, 225, 25),
+    (0, 130, 200),
+    (245, 130, 48),
+    (145, 30, 180),
+    (70, 240, 240),
+    (240, 50, 230),
+    (170, 255, 195),
+    (170, 110, 40),
+)
+# Ink of pens: black, blue, red, green, as RGB in 0..1.
+_INKS = np.array(
+    [(0.1, 0.1, 0.12), (0.1, 0.15, 0.5), (0.55, 0.1, 0.1), (0.08, 0.35, 0.2)]
+)
+
+
+def build(*, dir):
+    """The data set that `prepare` has written.
+
+    Args:
+      dir: its folder.
+
+    Returns:
+      base.Dataset.
+
+    Raises:
+      ValueError: it is not there; says the command that writes it.
+    """
+    if not os.path.exists(os.path.join(dir, _STAMP)):
+        raise ValueError(
+            f"{dir or '(empty)'}: `config.dataset.dir` does not hold the data "
+            "set digits. Fix: python -m launch.prepare --dataset=digits "
+            f"--dir={dir or 'data/digits'}"
+        )
+    dataset = folder.build(dir=dir)
+    info = dataclasses.replace(dataset.info, name="digits")
+    return dataclasses.replace(dataset, info=info)
+
+
+def prepare(*, dir, seed=0, num_train=1200, num_validation=200, num_test=200):
+    """Writes the data set; the same bytes for the same settings.
+
+    It is written beside and renamed, so a folder that is there is complete;
+    one with the same settings is left as it is.
+
+    Args:
+      dir: folder to write.
+      seed: int >= 0.
+      num_train: training scenes.
+      num_validation: validation scenes.
+      num_test: test scenes.
+
+    Raises:
+      ValueError: `dir` holds something else, or scikit-learn is missing.
+    """
+    settings = {
+        "version": _VERSION,
+        "seed": seed,
+        "num_train": num_train,
+        "num_validation": num_validation,
+        "num_test": num_test,
+    }
+    _check_settings(dir, settings)
+    if _is_there(dir, settings):
+        return
+    parent = os.path.dirname(os.path.abspath(dir))
+    os.makedirs(parent, exist_ok=True)
+    partial = tempfile.mkdtemp(prefix=".digits-", dir=parent)
+    try:
+        _write(partial, settings)
+        os.chmod(partial, 0o755)
+        # An empty folder gives way to it; nothing else does.
+        os.rename(partial, dir)
+    except OSError:
+        # Another process may have been faster.
+        if not _is_there(dir, settings):
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_settings(dir, settings):
+    if not dir:
+        raise ValueError("`dir` is empty. Fix: --dir=data/digits")
+    for name, value in settings.items():
+        least = 0 if name == "seed" else 1
+        if value < least:
+            raise ValueError(
+                f"`{name}` must be {least} or more. Received: {name}={value}."
+            )
+
+
+def _is_there(dir, settings):
+    """True if `dir` is complete, False if it is absent or empty."""
+    if not os.path.exists(dir) or (os.path.isdir(dir) and not os.listdir(dir)):
+        return False
+    path = os.path.join(dir, _STAMP)
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        raise ValueError(
+            f"{dir}: is there but is not the data set digits (no readable "
+            f"{_STAMP}). Fix: choose another --dir, or remove it."
+        ) from None
+    changes = [
+        f"{name} is {found.get(name)}, asked for {value}"
+        for name, value in settings.items()
+        if found.get(name) != value
+    ]
+    if changes:
+        raise ValueError(
+            f"{dir}: holds digits with other settings: {'; '.join(changes)}. "
+            "Fix: choose another --dir, or remove it."
+        )
+    return True
+
+
+def _write(dir, settings):
+    """Writes everything, the stamp last."""
+    digits = _divide_digits(settings["seed"])
+    for name in ("images", "labels", "splits"):
+        os.makedirs(os.path.join(dir, name))
+    sizes = ("num_train", "num_validation", "num_test")
+    for number, (part, size) in enumerate(zip(_PARTS, sizes)):
+        ids = [f"{part}_{i:05d}" for i in range(settings[size])]
+        for i, name in enumerate(ids):
+            # A scene does not depend on how many others there are.
+            rng = np.random.default_rng([settings["seed"], number, i])
+            image, label = _compose(rng, *digits[part])
+            _save(dir, name, image, label)
+        _write_lines(os.path.join(dir, "splits", f"{part}.txt"), ids)
+    _write_lines(
+        os.path.join(dir, "classes.txt"),
+        [
+            f"{name} {red} {green} {blue}"
+            for name, (red, green, blue) in zip(_CLASS_NAMES, _PALETTE)
+        ],
+    )
+    _write_lines(os.path.join(dir, _STAMP), [json.dumps(settings, indent=2)])
+
+
+def _divide_digits(seed):
+    """Part -> (ink of its digits: float32 [N, 8, 8] in 0..1, int [N])."""
+    try:
+        from sklearn import datasets
+    except ImportError:
+        raise ValueError(
+            "The data set digits needs scikit-learn. Fix: "
+            "pip install -e .[demo]"
+        ) from None
+    bunch = datasets.load_digits()
+    ink = (bunch.images / 16).astype(np.float32)
+    order = np.random.default_rng([seed, len(_PARTS)]).permutation(len(ink))
+    bounds = np.cumsum(_DIGIT_SHARES[:-1]) * len(ink)
+    parts = np.split(order, bounds.astype(int))
+    return {
+        part: (ink[chosen], bunch.target[chosen])
+        for part, chosen in zip(_PARTS, parts)
+    }
+
+
+def _compose(rng, ink, target):
+    """One scene: (uint8 [64, 64, 3], uint8 [64, 64])."""
+    image = _paper(rng)
+    label = np.zeros([_SIDE, _SIDE], np.uint8)
+    for _ in range(rng.integers(2, 5)):
+        chosen = rng.integers(len(ink))
+        stroke = _tilted(rng, ink[chosen])
+        place = _free_place(rng, stroke > 0.1, label > 0)
+        if place is None:
+            continue
+        strength = rng.uniform(0.55, 0.95)
+        color = _INKS[rng.integers(len(_INKS))] + rng.normal(0, 0.04, 3)
+        alpha = strength * stroke[..., None]
+        image[place] += alpha * (color - image[place])
+        label[place][stroke > 0.5] = target[chosen] + 1
+    image += rng.normal(0, rng.uniform(0.01, 0.04), image.shape)
+    return (image.clip(0, 1) * 255).round().astype(np.uint8), label
+
+
+def _paper(rng):
+    """float [64, 64, 3]: a tint, a gradient of light, stains."""
+    tint = rng.uniform(0.6, 0.95) * rng.uniform(0.85, 1, 3)
+    axis = np.linspace(-1, 1, _SIDE)
+    angle = rng.uniform(0, 2 * np.pi)
+    light = np.cos(angle) * axis[:, None] + np.sin(angle) * axis
+    light = rng.uniform(0, 0.2) * light
+    for cells in (4, 10):
+        stains = rng.normal(0, rng.uniform(0.02, 0.07), [cells, cells])
+        light += _stretched(stains, _SIDE)
+    return tint + light[..., None]
+
+
+def _tilted(rng, ink):
+    """float32 [h, w], coverage of one digit at random size and tilt."""
+    scale = rng.uniform(2.25, 4)  # 8 pixels become 18 to 32.
+    # A margin, as the tilt moves corners out and strokes end at the border.
+    ink = np.pad(ink, 2)
+    image = Image.fromarray(_stretched(ink, round(scale * len(ink))))
+    image = image.rotate(rng.uniform(-25, 25), Image.Resampling.BICUBIC)
+    # Strokes with edges, not the blur of 8 pixels stretched to 32.
+    stroke = np.clip(np.asarray(image) * 2.5 - 0.75, 0, 1)
+    return stroke[np.ix_(stroke.any(1), stroke.any(0))]
+
+
+def _stretched(values, side):
+    image = Image.fromarray(np.asarray(values, np.float32))
+    return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
+
+
+def _free_place(rng, stroke, taken):
+    """Slices where a stroke touches no other; None if none was found."""
+    height, width = stroke.shape
+    for _ in range(30):
+        y = rng.integers(0, _SIDE - height + 1)
+        x = rng.integers(0, _SIDE - width + 1)
+        place = (slice(y, y + height), slice(x, x + width))
+        if not (stroke & taken[place]).any():
+            return place
+    return None
+
+
+def _save(dir, name, image, label):
+    Image.fromarray(image).save(
+        os.path.join(dir, "images", f"{name}.jpg"), quality=92
+    )
+    mask = Image.fromarray(label)
+    mask.putpalette([value for color in _PALETTE for value in color])
+    mask.save(os.path.join(dir, "labels", f"{name}.png"))
+
+
+def _write_lines(path, lines):
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{line}\n" for line in lines)

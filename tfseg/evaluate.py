@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How good a network is on labeled images."""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from tfseg import inference, metrics, runs
+
+
+def evaluate(predictor, examples, info, absent="nan"):
+    """mIoU, IoU of each class and pixel accuracy over a set of images.
+
+    Args:
+      predictor: inference.Predictor.
+      examples: iterable of (image uint8 [B, H, W, 3], label int32 [B, H, W]),
+        the images of a batch of one size; label 255 is not counted.
+      info: datasets.base.Info.
+      absent: what the mean does with a class that is neither there nor
+        predicted: "nan" leaves it out, "zero" counts it as 0.
+
+    Returns:
+      dict: miou; iou [C], in the order of `class_names`; pixel_accuracy;
+      class_names; share: of the labeled pixels, [C]; confusion_matrix: numpy
+      int64 [C, C], rows are truth; absent; num_images. NaN where undefined.
+
+    Raises:
+      ValueError: no examples, or the network has other classes than `info`.
+    """
+    matrix = np.zeros([info.num_classes] * 2, np.int64)
+    num_images = 0
+    for images, labels in examples:
+        prob = predictor(images)
+        _check_classes(prob.shape[-1], info)
+        prediction = tf.argmax(prob, -1, output_type=tf.int32)
+        matrix += np.asarray(
+            metrics.confusion_matrix(labels, prediction, info.num_classes)
+        )
+        num_images += len(labels)
+    if not num_images:
+        raise ValueError("There are no images to evaluate on.")
+    return {
+        **metrics.summarize(matrix, absent),
+        "class_names": list(info.class_names),
+        "share": matrix.sum(1) / max(matrix.sum(), 1),
+        "confusion_matrix": matrix,
+        "absent": absent,
+        "num_images": num_images,
+    }
+
+
+def evaluate_run(
+    workdir,
+    *,
+    checkpoint="best",
+    split="validation",
+    absent=None,
+    out=None,
+    **options,
+):
+    """Evaluates a trained run and writes what came out.
+
+    Args:
+      workdir: of `launch.train`.
+      checkpoint: "best", "last" or a path.
+      split: "validation" or "test".
+      absent: see `evaluate`; None = as in the run's config.
+      out: file to write; None = `evaluation.json` in the workdir.
+      **options: see `open_predictor`.
+
+    Returns:
+      dict, see `evaluate`.
+
+    Raises:
+      ValueError: no such run, checkpoint or split.
+    """
+    run = runs.load(workdir, checkpoint)
+    predictor = open_predictor(run, **options)
+    result = evaluate(
+        predictor,
+        runs.evaluation_examples(run, workdir, split),
+        run.info,
+        absent=absent or run.config.evaluate.absent,
+    )
+    report = {
+        "split": split,
+        "checkpoint": run.checkpoint,
+        "step": run.step,
+        **to_json(result),
+        "inference": predictor.settings(),
+    }
+    runs.write_json(out or os.path.join(workdir, "evaluation.json"), report)
+    return result
+
+
+def open_predictor(run, *, window=None, overlap=None, **options):
+    """Predictor of a trained run.
+
+    Args:
+      run: runs.Run.
+      window, overlap: see inference.Predictor; None = as the run validates.
+      **options: see inference.Predictor.
+    """
+    config = run.config.evaluate
+    return inference.Predictor(
+        run.network,
+        window=config.window if window is None else window,
+        overlap=config.overlap if overlap is None else overlap,
+        **options,
+    )
+
+
+def to_json(result):
+    """The result of `evaluate` as it is written: IoU by name, null for NaN."""
+    return {
+        "num_images": result["num_images"],
+        "miou": _number(result["miou"]),
+        "pixel_accuracy": _number(result["pixel_accuracy"]),
+        "absent": result["absent"],
+        "iou": {
+            name: _number(iou)
+            for name, iou in zip(result["class_names"], result["iou"])
+        },
+        "class_names": result["class_names"],
+        # Rows are truth, columns prediction; pixels.
+        "confusion_matrix": result["confusion_matrix"].tolist(),
+    }
+
+
+def table(result):
+    """The result of `evaluate` for people: class | IoU | share of pixels."""
+    names = [*result["class_names"], "pixel accuracy"]
+    width = max(len(name) for name in names)
+    lines = [f"{'class':{width}}     IoU  share of pixels"]
+    for name, iou, share in zip(
+        result["class_names"], result["iou"], result["share"]
+    ):
+        lines.append(f"{name:{width}} {_percent(iou)} {share:>16.2%}")
+    lines.append(f"{'mIoU':{width}} {_percent(result['miou'])}")
+    accuracy = _percent(result["pixel_accuracy"])
+    lines.append(f"{'pixel accuracy':{width}} {accuracy}")
+    return "\n".join(lines)
+
+
+def _check_classes(num_classes, info):
+    if num_classes != info.num_classes:
+        raise ValueError(
+            f"The network predicts {num_classes} classes, but the data set "
+            f"{info.name!r} has {info.num_classes}."
+        )
+
+
+def _number(value):
+    return None if np.isnan(value) else float(value)
+
+
+def _percent(value):
+    return f"{'-':>7}" if np.isnan(value) else f"{value:>7.2%}"

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Supervised losses and means that survive an empty set of pixels."""
+
+import tensorflow as tf
+
+from tfseg.ops import shapes
+
+
+def num_valid(label, ignore_label=255):
+    """How many pixels carry a class.
+
+    Args:
+      label: int [...].
+      ignore_label: the value that does not count.
+
+    Returns:
+      float32 scalar.
+    """
+    # Counted as integers: float32 addition stops being exact at 2^24 pixels.
+    valid = tf.cast(tf.not_equal(label, ignore_label), tf.int32)
+    return tf.cast(tf.reduce_sum(valid), tf.float32)
+
+
+def cross_entropy(
+    logits, label, weight=None, normalizer=None, ignore_label=255
+):
+    """Mean softmax cross-entropy over the pixels that carry a class.
+
+    Args:
+      logits: float [B, H, W, C]; computed in float32 whatever the dtype. What
+        stands at ignored pixels, NaN too, changes neither loss nor gradient.
+      label: int [B, H, W], class in 0..C-1, or `ignore_label`.
+      weight: optional float or bool [B, H, W], multiplies the loss of a pixel;
+        a pixel of weight 0 still counts in the mean.
+      normalizer: optional float32 scalar that replaces the number of valid
+        pixels. Replicas with unequal counts pass the mean count over replicas,
+        so that their mean loss is that of one replica on the whole batch.
+      ignore_label: label that does not count.
+
+    Returns:
+      float32 scalar, nats per valid pixel; 0 with zero gradient if no pixel is
+      valid. Not divided by the number of replicas.
+
+    Raises:
+      ValueError: if a rank is wrong.
+
+    Source: CPS and CutMix-Seg, mean cross-entropy with ignored label 255.
+    Differs: no valid pixel gives 0, where torch >= 1.10 gives NaN.
+    """
+    shapes.check_rank("logits", logits, 4)
+    shapes.check_rank("label", label, 3)
+    label = tf.cast(label, tf.int32)
+    valid = tf.not_equal(label, ignore_label)
+    # Selected on both sides of the log: selecting only the result would leave
+    # 0 * NaN in the gradient.
+    logits = tf.cast(logits, tf.float32)
+    logits = tf.where(valid[..., tf.newaxis], logits, 0.0)
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=tf.where(valid, label, 0), logits=logits
+    )
+    loss = tf.where(valid, loss, 0.0)
+    if weight is not None:
+        shapes.check_rank("weight", weight, 3)
+        loss *= tf.cast(weight, tf.float32)
+    if normalizer is None:
+        normalizer = num_valid(label, ignore_label)
+    return tf.math.divide_no_nan(tf.reduce_sum(loss), normalizer)
+
+
+def masked_mean(values, mask):
+    """Mean of the values where a mask is set.
+
+    Args:
+      values: float [...]; NaN outside the mask does no harm.
+      mask: bool or float [...], of the same rank; a fraction is a weight.
+
+    Returns:
+      float32 scalar; 0 with zero gradient if the mask is empty.
+
+    Raises:
+      ValueError: if the ranks differ.
+    """
+    shapes.check_rank("mask", mask, len(values.shape))
+    mask = tf.cast(mask, tf.float32)
+    values = tf.where(mask > 0, tf.cast(values, tf.float32), 0.0)
+    return tf.math.divide_no_nan(
+        tf.reduce_sum(values * mask), tf.reduce_sum(mask)
+    )

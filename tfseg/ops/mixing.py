@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two images, or two of anything with pixels, into one by a binary mask."""
+
+import tensorflow as tf
+
+from tfseg.ops import shapes
+
+
+def mix(mask, first, second):
+    """`second` where the mask is set, `first` elsewhere.
+
+    Args:
+      mask: bool, or a number in {0, 1}, [B, H, W, 1] or [B, H, W].
+      first: any dtype, [B, H, W, ...] of rank 3 (labels, validity) or rank 4
+        (images, logits, probabilities).
+      second: dtype and rank of `first`.
+
+    Returns:
+      Dtype and shape of `first`.
+
+    Raises:
+      ValueError: if a rank is wrong.
+
+    Source: French et al. supplement D.3: x0 (1 - M) + x1 M. Differs: selects
+    instead of multiplying, so labels mix too, and NaN does not spread.
+    """
+    shapes.check_rank("mask", mask, (3, 4))
+    shapes.check_rank("first", first, (3, 4))
+    shapes.check_rank("second", second, len(first.shape))
+    mask = tf.cast(mask, tf.float32) > 0.5
+    if len(mask.shape) == 4 and len(first.shape) == 3:
+        mask = tf.squeeze(mask, -1)
+    if len(mask.shape) == 3 and len(first.shape) == 4:
+        mask = mask[..., tf.newaxis]
+    return tf.where(mask, second, first)
+
+
+def pairs(x):
+    """Neighbors of a batch as partners: rows 0, 2, 4... and 1, 3, 5...
+
+    Cutting an even batch over replicas does not change who meets whom.
+
+    Args:
+      x: [B, ...], B even, or 1.
+
+    Returns:
+      Two tensors [B / 2, ...]; a batch of one is its own partner.
+
+    Raises:
+      ValueError: if B is odd, and known when tracing.
+      tf.errors.InvalidArgumentError: if B is odd, and known only when running.
+    """
+    message = (
+        "The unlabeled batch per replica must be even, or 1: neighbors are "
+        "mixed. Set config.train.unlabeled_batch to a multiple of twice the "
+        "number of replicas."
+    )
+    size = x.shape[0]
+    if size == 1:
+        return x, x
+    if size is not None and size % 2:
+        raise ValueError(f"{message} Received: {size}.")
+    if size is not None:
+        return x[0::2], x[1::2]
+    size = tf.shape(x)[0]
+    even_or_one = tf.logical_or(size % 2 == 0, size == 1)
+    with tf.control_dependencies(
+        [tf.debugging.Assert(even_or_one, [message, size])]
+    ):
+        partners = tf.minimum(tf.range(1, size + 1, 2), size - 1)
+    return x[0::2], tf.gather(x, partners)
