@@ -26,7 +26,12 @@ def get_config(arg=""):
     config.data.scale = (0.9, 1.1)
     # A mirrored digit is another sign.
     config.data.flip_rate = 0.0
-    config.network = {"name": "fcn", "width": 16}
+    config.network = {
+        "name": "fcn",
+        "width": 16,
+        "batch_norm_momentum": 0.9,
+        "batch_norm_synchronized": False,
+    }
     config.method = {"name": "supervised"}
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 3e-3

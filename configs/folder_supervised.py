@@ -11,7 +11,12 @@ labeled images, 0 = all), steps, crop (side, pixels), network, seed.
 from tfseg import config as config_lib
 
 _NETWORKS = {
-    "fcn": {"name": "fcn", "width": 24},
+    "fcn": {
+        "name": "fcn",
+        "width": 24,
+        "batch_norm_momentum": 0.9,
+        "batch_norm_synchronized": False,
+    },
     "deeplab_v3_plus": {
         "name": "deeplab_v3_plus",
         "depth": 50,

@@ -19,16 +19,18 @@ _MISTAKES = (ValueError, OSError, FloatingPointError)
 def run(main, flags_parser=None):
     """Runs `main(argv)` and exits: 0 done, 1 failed, 130 interrupted.
 
+    Messages of level INFO are shown unless --verbosity says otherwise.
+
     Args:
       main: function of the words of the command line that are not flags.
       flags_parser: for absl.app.run, where flags need more than absl does.
     """
-    # A default, so that --verbosity still decides.
-    flags.FLAGS.set_default("verbosity", logging.INFO)
     options = {"flags_parser": flags_parser} if flags_parser else {}
     try:
         app.run(main, **options)
     except _MISTAKES as error:
+        # A wrong flag: without this, absl warns of its own message.
+        flags.FLAGS.mark_as_parsed()
         logging.debug("where it came from:", exc_info=True)
         logging.error("%s", error)
         sys.exit(1)

@@ -72,7 +72,7 @@ def read_json(path):
         raise ValueError(f"{path} is not valid JSON: {error}.") from None
 
 
-def claim(workdir, config):
+def claim(workdir, config, *, chief=True):
     """Makes a workdir, or resumes the one that holds the same config.
 
     Raises:
@@ -95,8 +95,8 @@ def claim(workdir, config):
                 + "\n  ".join(lines)
                 + "\nUse the old values to resume, or another --workdir."
             )
-        return
-    write_json(path, config.to_dict())
+    elif chief:
+        write_json(path, config.to_dict())
 
 
 def write_inputs(workdir, dataset, split, *, chief):

@@ -136,7 +136,7 @@ def worker(strategy):
     resolver = strategy.cluster_resolver
     if resolver is None or not resolver.cluster_spec().as_dict():
         return 0, 1
-    return resolver.task_id, len(resolver.cluster_spec().task_addresses)
+    return resolver.task_id, resolver.cluster_spec().num_tasks("worker")
 
 
 def per_replica(name, batch, strategy):

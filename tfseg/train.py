@@ -54,7 +54,7 @@ def train(config, workdir):
     _check_batches(config, method_leaf.build, strategy)
     _set_runtime(config)
     worker, _ = strategies.worker(strategy)
-    runs.claim(workdir, config)
+    runs.claim(workdir, config, chief=worker == 0)
     with _log_file(workdir, worker):
         dataset = examples.open_dataset(config)
         split = examples.checked_split(config, dataset)
@@ -328,11 +328,12 @@ class _Session:
             batch=self.config.evaluate.batch,
         )
 
-    def _draw(self, network):
+    def _draw(self):
+        # Of the copy as it stands: only the chief draws, so it must not wait
+        # for other workers to read a variable.
         count = self.config.train.num_pictures
         if not count:
             return None
-        moving_average.copy(network, self.evaluated)
         pictured = pipeline.evaluation_batches(
             examples.pool(self.dataset, self.split.validation[:count]), batch=1
         )

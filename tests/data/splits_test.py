@@ -150,6 +150,9 @@ def test_computed_parts_divide_the_data_set():
     # The labels to choose from do not change what validates.
     assert _make(num_labeled=3).validation == split.validation
     assert _make(num_labeled=10, seed=1).validation != split.validation
+    # Held out and labeled images are not drawn from the same order.
+    order = splits.nested_order(IDS[:32], np.ones([32, 2]), 0)
+    assert set(order[:8]) != set(split.validation)
     together = _make(num_labeled=10, unlabeled_includes_labeled=True)
     assert set(together.unlabeled) == {*split.unlabeled, *split.labeled}
 
@@ -211,6 +214,9 @@ def test_given_labeled_and_unlabeled_lists():
     # Held out of the labeled images that no list claims.
     assert len(split.validation) == 6
     assert set(split.validation) < set(IDS[8:32])
+    for seed in range(3):
+        split = _make(partitions={"unlabeled": tuple(IDS[:20])}, seed=seed)
+        assert set(split.validation) < set(IDS[20:32])
     # A number takes so many of the list; the unlabeled list stays as it is.
     split = _make(
         partitions=partitions, num_labeled=3, unlabeled_includes_labeled=True

@@ -67,6 +67,15 @@ def test_labels_are_where_the_ink_is(folder):
     assert 1 <= min(counts) and max(counts) <= 4
 
 
+def test_label_is_the_digit_plus_one():
+    ink, target = digits._divide_digits(0)["train"]
+    for digit in (0, 7, 9):
+        rng = np.random.default_rng(digit)
+        chosen = target == digit
+        _, label = digits._compose(rng, ink[chosen], target[chosen])
+        assert set(np.unique(label)) == {0, digit + 1}
+
+
 def test_same_seed_gives_the_same_bytes(folder, tmp_path):
     again = str(tmp_path / "again")
     digits.prepare(dir=again, **SIZES)

@@ -157,9 +157,8 @@ def test_malformed_tf_config(folder, tmp_path):
 
 def test_two_workers_end_with_the_weights_of_one(folder, tmp_path):
     config = miniature.config(folder)
-    # Without BatchNorm, whose statistics are those of a worker's own part.
-    config.network.width = 8
-    config.network.batch_norm = False
+    # Else each worker normalizes by the statistics of its own part.
+    config.network.batch_norm_synchronized = True
     flags = miniature.flags(config)
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
     done = miniature.run("train", *flags, f"--workdir={one}")

@@ -12,7 +12,8 @@ class Validation(keras.callbacks.Callback):
 
     Args:
       evaluate: network -> dict with `miou` and `iou` (see tfseg.metrics).
-      draw: network -> uint8 [B, H, W, 3] pictures, or None.
+      draw: () -> uint8 [B, H, W, 3] pictures by the network that was just
+        evaluated, or None.
       writer: callbacks.report.Writer, or None on other workers.
       store: callbacks.checkpoint.Store.
       history: callbacks.checkpoint.History.
@@ -61,6 +62,7 @@ class Validation(keras.callbacks.Callback):
             if network is self.model.deployed:
                 miou = result["miou"]
                 values |= {"val/miou": miou} | self._per_class(result)
+                pictures = self._draw() if self._writer else None
             values[f"val_{name}/miou"] = result["miou"]
         logging.info(
             "step %d/%d validation mIoU %.4f (%.1f s)",
@@ -71,7 +73,6 @@ class Validation(keras.callbacks.Callback):
         )
         if self._writer:
             self._writer.scalars("val", self._step, values)
-            pictures = self._draw(self.model.deployed)
             if pictures is not None:
                 self._writer.images("val", self._step, "val/pictures", pictures)
         self._keep_best(miou)

@@ -34,17 +34,7 @@ class Encoder(keras.Model):
         return self.variables if self.pretrained else []
 
     def load_pretrained(self, path):
-        """Loads a file that `save_weights` of the same encoder wrote.
-
-        Raises:
-          ValueError: if the file does not exist.
-        """
-        if not tf.io.gfile.exists(path):
-            raise ValueError(
-                f"`weights` must name an existing file. Received: {path!r}. "
-                "Write one with `network.encoder.save_weights(...)`, or leave "
-                "`weights` empty to train from scratch."
-            )
+        """Loads a file that `save_weights` of the same encoder wrote."""
         self.load_weights(path)
         self.pretrained = True
 
@@ -97,6 +87,16 @@ def check_num_classes(num_classes):
         raise ValueError(
             "`num_classes` must be at least 2, counting the background. "
             f"Received: num_classes={num_classes}."
+        )
+
+
+def check_weights_exist(path):
+    """Raises ValueError, naming the file, unless it exists."""
+    if not tf.io.gfile.exists(path):
+        raise ValueError(
+            f"`weights` must name an existing file. Received: {path!r}. "
+            "Write one with `network.encoder.save_weights(...)`, or leave "
+            "`weights` empty to train from scratch."
         )
 
 

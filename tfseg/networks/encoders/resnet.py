@@ -172,6 +172,8 @@ def build(
             "`multi_grid` must be three factors of at least 1. "
             f"Received: multi_grid={tuple(multi_grid)}."
         )
+    if weights:
+        base.check_weights_exist(weights)
     stages = layout(depth, output_stride, multi_grid, dilate_first_block)
     encoder = ResNet(stem, stages, output_stride, batch_norm)
     if weights:

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds for every network, also for one that is added later."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow import keras
+
+from tfseg import lookup
+from tfseg.networks import base
+
+NUM_CLASSES = 3
+LEAVES = lookup.names("networks")
+# Narrower than the default where the network lets us.
+SMALL = {"fcn": dict(width=4)}
+SIZES = [(64, 64), (33, 49), (1, 1)]
+
+
+def build(leaf, seed=0):
+    keras.utils.set_random_seed(seed)
+    return lookup.module("networks", leaf).build(
+        num_classes=NUM_CLASSES, **SMALL.get(leaf, {})
+    )
+
+
+@functools.lru_cache(maxsize=None)
+def shared(leaf):
+    """One network per leaf for the tests that change no weights."""
+    return build(leaf)
+
+
+def images(*shape):
+    return np.random.RandomState(0).uniform(0, 255, shape).astype(np.float32)
+
+
+@pytest.fixture(params=LEAVES)
+def leaf(request):
+    return request.param
+
+
+def test_all_variables_exist_after_construction(leaf):
+    network = shared(leaf)
+    assert isinstance(network, base.Network)
+    assert network.num_classes == NUM_CLASSES
+    count = len(network.variables)
+    network(images(1, 17, 17, 3))
+    assert len(network.variables) == count > 0
+
+
+def test_float32_logits_at_input_size_from_one_trace(leaf):
+    network = shared(leaf)
+    traces = []
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3])])
+    def infer(image):
+        traces.append(image)
+        logits = network(image, training=False)
+        parts = network.decoder(network.encoder(image, training=False))
+        return logits, parts
+
+    for size in SIZES:
+        image = images(1, *size, 3)
+        logits, parts = infer(image)
+        assert logits.dtype == tf.float32
+        assert logits.shape == (1, *size, NUM_CLASSES)
+        assert np.isfinite(logits).all()
+        np.testing.assert_array_equal(logits, parts)
+    np.testing.assert_allclose(logits, network(image), rtol=1e-4, atol=1e-4)
+    assert len(traces) == 1
+
+
+def test_encoder_tells_what_it_returns(leaf):
+    encoder = shared(leaf).encoder
+    features = encoder(images(1, 64, 32, 3))
+    np.testing.assert_array_equal(features.pop("image_size"), [64, 32])
+    assert encoder.pretrained_variables == []
+    assert {k: v.shape[3] for k, v in features.items()} == dict(
+        encoder.feature_channels
+    )
+    for name, feature in features.items():
+        stride = int(name[len("stride") :])
+        assert feature.shape[1:3] == (64 // stride, 32 // stride)
+    assert encoder.top == f"stride{encoder.output_stride}"
+    assert encoder.top == list(features)[-1]
+
+
+def test_gradients_reach_every_variable_and_statistics_move(leaf):
+    network = shared(leaf)
+    statistics = [v.numpy() for v in network.non_trainable_variables]
+    network(images(2, 33, 31, 3), training=False)
+    for old, variable in zip(statistics, network.non_trainable_variables):
+        np.testing.assert_array_equal(old, variable)
+    with tf.GradientTape() as tape:
+        logits = network(images(2, 33, 31, 3), training=True)
+        loss = tf.reduce_mean(
+            logits * tf.random.stateless_normal(tf.shape(logits), seed=(0, 1))
+        )
+    variables = network.trainable_variables
+    for variable, gradient in zip(variables, tape.gradient(loss, variables)):
+        assert gradient is not None, variable.name
+        assert np.isfinite(gradient).all(), variable.name
+        assert np.abs(gradient).max() > 0, variable.name
+    for old, variable in zip(statistics, network.non_trainable_variables):
+        assert (old != variable.numpy()).any(), variable.name
+
+
+def test_one_pixel_trains_without_nan(leaf):
+    network = shared(leaf)
+    saved = network.get_weights()
+    assert np.isfinite(network(images(1, 1, 1, 3), training=True)).all()
+    assert all(np.isfinite(v).all() for v in network.get_weights())
+    network.set_weights(saved)
+
+
+def test_seed_decides_the_weights_and_networks_share_none(leaf):
+    first = shared(leaf)
+    again = build(leaf)
+    values = [v.numpy() for v in again.trainable_variables]
+    for a, b in zip(first.trainable_variables, values):
+        np.testing.assert_array_equal(a, b)
+    kernels = [v for v in again.trainable_variables if v.shape.rank == 4]
+    assert len({v.numpy().ravel()[0] for v in kernels}) == len(kernels)
+    first.trainable_variables[0].assign_add(
+        tf.ones_like(first.trainable_variables[0])
+    )
+    np.testing.assert_array_equal(again.trainable_variables[0], values[0])
+    first.trainable_variables[0].assign(values[0])
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_gives_float32_logits(leaf, policy):
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        network = build(leaf)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    image = images(1, 17, 19, 3)
+    features = network.encoder(image)
+    assert features[network.encoder.top].dtype.name == policy[len("mixed_") :]
+    logits = network(image)
+    assert logits.dtype == tf.float32
+    exact = shared(leaf)
+    for a, b in zip(network.variables, exact.variables):
+        a.assign(b)
+    expected = exact(image)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(network(image), expected, atol=0.1 * scale)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 8, 8, 4), (1, 8, 8, 1), (1, 0, 8, 3), (8, 8, 3)]
+)
+def test_bad_image_is_named(leaf, shape):
+    with pytest.raises(ValueError, match="`image` must be"):
+        shared(leaf).encoder(np.zeros(shape, np.float32))
+
+
+def test_a_single_class_is_refused(leaf):
+    with pytest.raises(ValueError, match="Received: num_classes=1"):
+        lookup.module("networks", leaf).build(num_classes=1)
