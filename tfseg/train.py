@@ -58,6 +58,13 @@ def train(config, workdir):
     with _log_file(workdir, worker):
         dataset = examples.open_dataset(config)
         split = examples.checked_split(config, dataset)
+        if method_leaf.build.UNLABELED_VIEW and not split.unlabeled:
+            raise ValueError(
+                f"{config.dataset.dir}: there are no unlabeled images, but "
+                f"the method {config.method.name!r} learns from them. Add "
+                "images without masks to images/, or set "
+                "`config.split.unlabeled_includes_labeled` to True."
+            )
         runs.write_inputs(workdir, dataset, split, chief=worker == 0)
         session = _Session(
             config, workdir, strategy, method_leaf, dataset, split
