@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains a network, or resumes: python -m launch.train --config --workdir
+"""Trains a network, or resumes a run that was interrupted.
+
+python -m launch.train --config=FILE[:name=value,...] --workdir=FOLDER
 
 Run the same command again after an interruption, and training goes on from
 the last checkpoint with the very batches that it would have seen.
@@ -13,6 +15,7 @@ _CONFIG = config_flag.define()
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run: checkpoints, curves, summary.json."
 )
+flags.declare_key_flag("config")
 flags.mark_flags_as_required(["config", "workdir"])
 
 

@@ -61,15 +61,17 @@ class Store:
         Raises:
           ValueError: it cannot be read.
         """
-        path = tf.train.latest_checkpoint(self._last)
-        if path is None:
+        paths = _existing(self._last)
+        if not paths:
             return False
         try:
-            self._checkpoint.restore(path).assert_existing_objects_matched()
-        except (tf.errors.OpError, AssertionError) as error:
+            status = self._checkpoint.restore(paths[-1])
+            status.assert_existing_objects_matched()
+        except (tf.errors.OpError, AssertionError, IndexError) as error:
             raise ValueError(
-                f"Checkpoint {path} cannot be restored: {error}. Remove it "
-                "to go on from an earlier one, or start in a new workdir."
+                f"Checkpoint {paths[-1]} cannot be restored: {error}. Remove "
+                f"{paths[-1]}.* to go on from the one before, or start in a "
+                "new workdir."
             ) from error
         return True
 
@@ -90,6 +92,13 @@ class Store:
                 "same command again; it resumes from "
                 f"{manager.latest_checkpoint or 'the beginning'}."
             ) from error
+
+
+def _existing(folder):
+    """Checkpoints that the folder names and that are there, oldest first."""
+    state = tf.train.get_checkpoint_state(folder)
+    paths = state.all_model_checkpoint_paths if state else []
+    return [path for path in paths if tf.io.gfile.exists(f"{path}.index")]
 
 
 class SaveLast(keras.callbacks.Callback):
