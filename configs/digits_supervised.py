@@ -14,7 +14,7 @@ from tfseg import config as config_lib
 
 def get_config(arg=""):
     options = config_lib.parse_arg(
-        arg, labels=60, steps=2000, seed=0, dir="data/digits"
+        arg, labels=100, steps=3000, seed=0, dir="data/digits"
     )
     config = config_lib.base_config()
     config.seed = options.seed
@@ -23,7 +23,7 @@ def get_config(arg=""):
     config.split.seed = options.seed
     config.split.num_labeled = options.labels
     config.data.crop = (64, 64)
-    config.data.scale = (0.9, 1.1)
+    config.data.scale = (0.8, 1.25)
     # A mirrored digit is another sign.
     config.data.flip_rate = 0.0
     config.network = {

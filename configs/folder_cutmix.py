@@ -15,6 +15,7 @@ from configs import digits_cutmix, folder_supervised
 def get_config(arg=""):
     config = folder_supervised.get_config(arg)
     config.method = digits_cutmix.get_config().method
+    config.method.unsup_weight = 1.0
     config.data.jitter_rate = 0.8
     config.data.gray_rate = 0.2
     return config
