@@ -188,3 +188,14 @@ def test_supervised_needs_no_unlabeled_images(folder, tmp_path):
     config.split.unlabeled_includes_labeled = False
     summary = train.train(config, str(tmp_path / "run"))
     assert summary["steps"] == 6
+
+
+def test_without_validation_the_last_checkpoint_is_deployed(folder, tmp_path):
+    config = miniature.config(folder, "supervised")
+    config.split.validation_fraction = 0.0
+    summary = train.train(config, str(tmp_path / "run"))
+    assert summary["best_miou"] is None and summary["final_miou"] is None
+    run = runs.load(str(tmp_path / "run"))
+    assert train.digest(run.network) == summary["sha256"]
+    with pytest.raises(ValueError, match="has no validation images"):
+        runs.evaluation_examples(run, str(tmp_path / "run"), "validation")

@@ -17,6 +17,7 @@ import os
 import tempfile
 
 import tensorflow as tf
+from absl import logging
 from ml_collections import config_dict
 from tensorflow import keras
 
@@ -131,22 +132,34 @@ def build_network(config, num_classes):
 
 
 def checkpoint_path(workdir, checkpoint="best"):
-    """Path of a checkpoint: "best", "last", or a path as it is.
+    """Path of a checkpoint.
+
+    Args:
+      workdir: of a run.
+      checkpoint: "last", "best" (the last one where nothing was validated),
+        or a path as it is.
 
     Raises:
       ValueError: there is none.
     """
-    if checkpoint not in ("best", "last"):
-        path = checkpoint
-    else:
-        folder = os.path.join(workdir, "checkpoints", checkpoint)
-        path = tf.train.latest_checkpoint(folder)
+    path = checkpoint
+    if checkpoint in ("best", "last"):
+        path = _latest(workdir, checkpoint)
+    if path is None and checkpoint == "best":
+        logging.warning("%s has no best checkpoint; taking the last", workdir)
+        path = _latest(workdir, "last")
     if path is None or not tf.io.gfile.exists(f"{path}.index"):
         raise ValueError(
             f"No checkpoint {checkpoint!r} in {workdir}. Choices: best, last, "
             "or the path of one without its .index."
         )
     return path
+
+
+def _latest(workdir, kind):
+    return tf.train.latest_checkpoint(
+        os.path.join(workdir, "checkpoints", kind)
+    )
 
 
 def load(workdir, checkpoint="best"):

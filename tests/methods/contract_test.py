@@ -263,3 +263,14 @@ def test_not_finite_names_scalar_and_step(name):
     fit(method, 2)
     with pytest.raises(FloatingPointError, match="`loss` .* at step 2"):
         method.raise_if_not_finite()
+
+
+@pytest.mark.parametrize("name", lookup.names("methods"))
+def test_weights_that_a_finite_loss_broke_are_found(name):
+    method = make(name)
+    fit(method, 1)
+    method.student.variables[-1].assign(
+        np.inf * tf.ones_like(method.student.variables[-1])
+    )
+    with pytest.raises(FloatingPointError, match="is not finite at step 0"):
+        method.raise_if_not_finite()

@@ -158,21 +158,29 @@ class Method(keras.Model):
         return list(self._trackers.values())
 
     def raise_if_not_finite(self):
-        """Host check; waits for the step.
+        """Host check of all scalars so far and of the weights as they are.
+
+        Waits for the step, so it belongs before a report or a save.
 
         Raises:
-          FloatingPointError: names the scalar and the step.
+          FloatingPointError: names the scalar or variable and the step.
         """
         local = self.distribute_strategy.experimental_local_results(
             self._nonfinite_steps
         )
         first = tf.reduce_min(tf.stack(local), 0).numpy()
         if first.min() < tf.int64.max:
-            raise FloatingPointError(
-                f"`{self.SCALARS[first.argmin()]}` is not finite at step "
-                f"{first.min()}. The last good checkpoint stays. Lower "
-                "`config.optimizer.learning_rate`, or use float32."
-            )
+            _raise_not_finite(self.SCALARS[first.argmin()], first.min())
+        for variable in self.trained:
+            if not tf.reduce_all(tf.math.is_finite(variable)):
+                _raise_not_finite(variable.name, self.step.numpy() - 1)
 
     def _context(self):
         return tf.distribute.get_replica_context()
+
+
+def _raise_not_finite(name, step):
+    raise FloatingPointError(
+        f"`{name}` is not finite at step {step}. The last good checkpoint "
+        "stays. Lower `config.optimizer.learning_rate`, or use float32."
+    )
