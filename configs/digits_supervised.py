@@ -14,7 +14,7 @@ from tfseg import config as config_lib
 
 def get_config(arg=""):
     options = config_lib.parse_arg(
-        arg, labels=100, steps=3000, seed=0, dir="data/digits"
+        arg, labels=80, steps=3000, seed=0, dir="data/digits"
     )
     config = config_lib.base_config()
     config.seed = options.seed

@@ -16,7 +16,7 @@ from launch import entry
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Folder of results.")
 _DATA = flags.DEFINE_string("data", "data/digits", "Folder of the data set.")
-_LABELS = flags.DEFINE_integer("labels", 100, "Scenes with masks.")
+_LABELS = flags.DEFINE_integer("labels", 80, "Scenes with masks.")
 _STEPS = flags.DEFINE_integer("steps", 3000, "Training steps of each method.")
 _SEED = flags.DEFINE_integer(
     "seed", 0, "Of weights, order, augmentation and choice of labeled scenes."
