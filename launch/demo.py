@@ -42,7 +42,7 @@ def main(argv):
             ("semi_supervised", digits_cutmix),
         ]
     }
-    better = max(results, key=lambda name: results[name]["miou"])
+    better = max(results, key=lambda name: results[name]["validation_miou"])
     run = runs.load(_folder(better))
     saved_model = os.path.join(_WORKDIR.value, "saved_model")
     export.export(run.network, run.info, saved_model, overwrite=True)

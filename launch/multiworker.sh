@@ -20,18 +20,19 @@ print(",".join(f'"localhost:{s.getsockname()[1]}"' for s in sockets))
 PY
 )
 pids=()
-trap 'kill -TERM "${pids[@]}" 2>/dev/null' TERM INT
+trap 'kill -TERM $(jobs -pr) 2>/dev/null' TERM INT
 for ((index = 0; index < num_workers; index++)); do
   TF_CONFIG="{\"cluster\": {\"worker\": [$addresses]}, \"task\": {\"type\": \"worker\", \"index\": $index}}" \
     "$python" -m launch.train "$@" --config.runtime.strategy=multi_worker &
   pids+=($!)
 done
-# One worker that fails leaves the others waiting for it: end them.
+# One worker that fails leaves the others waiting for it: end them. A signal to
+# this script interrupts `wait` too, and the workers get the time to save.
 code=0
-for ((left = num_workers; left > 0; left--)); do
-  if ! wait -n; then
-    code=1
-    kill -TERM "${pids[@]}" 2>/dev/null
-  fi
+while [[ -n "$(jobs -pr)" ]]; do
+  wait -n || { code=1; kill -TERM $(jobs -pr) 2>/dev/null; }
+done
+for pid in "${pids[@]}"; do
+  wait "$pid" || code=1
 done
 exit $code

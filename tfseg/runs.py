@@ -22,7 +22,7 @@ from ml_collections import config_dict
 from tensorflow import keras
 
 from tfseg import config as config_lib
-from tfseg import examples, lookup
+from tfseg import examples, id_lists, lookup
 from tfseg.data import pipeline
 from tfseg.datasets import base as datasets
 
@@ -73,8 +73,8 @@ def read_json(path):
         raise ValueError(f"{path} is not valid JSON: {error}.") from None
 
 
-def claim(workdir, config, *, chief=True):
-    """Makes a workdir, or resumes the one that holds the same config.
+def claim(workdir, config):
+    """Makes a workdir, or finds that it holds a run of the same config.
 
     Raises:
       ValueError: not writable, or it belongs to another config; prints the
@@ -88,20 +88,26 @@ def claim(workdir, config, *, chief=True):
             f"`--workdir` {workdir} is not writable: {error}. Choose another."
         ) from None
     path = os.path.join(workdir, "config.json")
-    if os.path.exists(path):
-        lines = config_lib.difference(read_json(path), config.to_dict())
-        if lines:
-            raise ValueError(
-                f"{workdir} holds a run with another config (old -> new):\n  "
-                + "\n  ".join(lines)
-                + "\nUse the old values to resume, or another --workdir."
-            )
-    elif chief:
-        write_json(path, config.to_dict())
+    if not os.path.exists(path):
+        return
+    lines = config_lib.difference(read_json(path), config.to_dict())
+    if lines:
+        raise ValueError(
+            f"{workdir} holds a run with another config (old -> new):\n  "
+            + "\n  ".join(lines)
+            + "\nUse the old values to resume, or another --workdir."
+        )
 
 
-def write_inputs(workdir, dataset, split, *, chief):
-    """Notes what the run learns from; refuses to resume on other ids."""
+def write_inputs(workdir, config, dataset, split, *, chief):
+    """Notes what the run learns from; refuses to resume on other ids.
+
+    Called when all checks have passed, so that a mistake in the first config
+    does not claim the workdir.
+
+    Raises:
+      ValueError: the ids are not those that the run started with.
+    """
     path = os.path.join(workdir, "split.json")
     if os.path.exists(path):
         digest = read_json(path)["digest"]
@@ -112,10 +118,10 @@ def write_inputs(workdir, dataset, split, *, chief):
                 "data set to resume, or use another --workdir."
             )
     if chief:
-        write_json(
-            os.path.join(workdir, "dataset.json"), dataset.info.to_dict()
-        )
+        info = dataset.info.to_dict()
+        write_json(os.path.join(workdir, "dataset.json"), info)
         write_json(path, split.to_dict())
+        write_json(os.path.join(workdir, "config.json"), config.to_dict())
 
 
 def build_network(config, num_classes):
@@ -213,6 +219,13 @@ def evaluation_examples(run, workdir, split):
             f"a list (splits/{split}.txt) and train again."
         )
     dataset = examples.open_dataset(run.config)
+    bare = [name for name in ids if not dataset.records[name].label]
+    if bare:
+        raise ValueError(
+            f"{len(bare)} {split} images have no mask: "
+            f"{id_lists.shorten(bare)}. Add the masks to labels/, or take "
+            "the ids off the list and train again."
+        )
     return pipeline.evaluation_batches(
         examples.pool(dataset, ids), batch=run.config.evaluate.batch
     )

@@ -155,6 +155,16 @@ def per_replica(name, batch, strategy):
     return batch // replicas
 
 
+def check_xla(xla, strategy):
+    """Raises ValueError for a combination that TensorFlow cannot compile."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if xla and strategy.num_replicas_in_sync > 1 and not gpus:
+        raise ValueError(
+            "`config.runtime.xla` does not work with several replicas on "
+            "CPUs: set it to False, or `config.runtime.replicas` to 1."
+        )
+
+
 class Agreement:
     """Whether any worker was asked to stop; the same answer on all of them.
 
@@ -172,13 +182,9 @@ class Agreement:
             return asked
         if step % self._TALK_EVERY:
             return False
-        return bool(self._sum(tf.constant(float(asked))) > 0)
+        return bool(self._total(tf.constant(float(asked))) > 0)
 
     @tf.function
-    def _sum(self, value):
-        def in_replica(value):
-            context = tf.distribute.get_replica_context()
-            return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
-
-        results = self._strategy.run(in_replica, [value])
-        return self._strategy.experimental_local_results(results)[0]
+    def _total(self, asked):
+        answers = self._strategy.run(lambda: tf.identity(asked))
+        return self._strategy.reduce("SUM", answers, axis=None)

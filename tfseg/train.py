@@ -52,9 +52,10 @@ def train(config, workdir):
         config.runtime.strategy, replicas=config.runtime.replicas
     )
     _check_batches(config, method_leaf.build, strategy)
+    strategies.check_xla(config.runtime.xla, strategy)
     _set_runtime(config)
     worker, _ = strategies.worker(strategy)
-    runs.claim(workdir, config, chief=worker == 0)
+    runs.claim(workdir, config)
     with _log_file(workdir, worker):
         dataset = examples.open_dataset(config)
         split = examples.checked_split(config, dataset)
@@ -65,7 +66,7 @@ def train(config, workdir):
                 "images without masks to images/, or set "
                 "`config.split.unlabeled_includes_labeled` to True."
             )
-        runs.write_inputs(workdir, dataset, split, chief=worker == 0)
+        runs.write_inputs(workdir, config, dataset, split, chief=worker == 0)
         session = _Session(
             config, workdir, strategy, method_leaf, dataset, split
         )
@@ -91,20 +92,24 @@ def _check_leaves(config):
 
 
 def _check_batches(config, method, strategy):
-    train_config = config.train
-    strategies.per_replica(
-        "labeled_batch", train_config.labeled_batch, strategy
-    )
-    if method.UNLABELED_VIEW is None:
-        return
-    if not train_config.unlabeled_batch:
+    sizes = {"labeled_batch": config.train.labeled_batch}
+    if method.UNLABELED_VIEW:
+        sizes["unlabeled_batch"] = config.train.unlabeled_batch
+    for name, batch in sizes.items():
+        if not batch:
+            raise ValueError(
+                f"`config.train.{name}` is 0, but the method "
+                f"{config.method.name!r} learns from such images."
+            )
+        strategies.per_replica(name, batch, strategy)
+    unlabeled = sizes.get("unlabeled_batch", 1)
+    group = method.UNLABELED_GROUP * strategy.num_replicas_in_sync
+    if unlabeled > 1 and unlabeled % group:
         raise ValueError(
-            f"`config.train.unlabeled_batch` is 0, but the method "
-            f"{config.method.name!r} learns from unlabeled images."
+            f"`config.train.unlabeled_batch` is {unlabeled}, but the method "
+            f"{config.method.name!r} on {strategy.num_replicas_in_sync} "
+            f"replica(s) needs a multiple of {group}, or 1."
         )
-    strategies.per_replica(
-        "unlabeled_batch", train_config.unlabeled_batch, strategy
-    )
 
 
 def _set_runtime(config):
@@ -355,7 +360,11 @@ class _Session:
         self.store.save("last")
         paths = [
             self.dataset.records[name].image
-            for name in {*self.split.labeled, *self.split.unlabeled}
+            for name in {
+                *self.split.labeled,
+                *self.split.unlabeled,
+                *self.split.validation,
+            }
         ]
         logging.info("looking for the file that could not be decoded ...")
         check.raise_on(check.find_undecodable(sorted(paths)))

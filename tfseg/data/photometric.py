@@ -70,6 +70,8 @@ def _clip(image):
 def _blur(image, seed, sigma_range):
     """Gaussian, cut at three times the largest standard deviation."""
     sigma = tf.random.stateless_uniform([], seed, *map(float, sigma_range))
+    # No width at all is the limit of a small one, not 0 / 0.
+    sigma = tf.maximum(sigma, 1e-3)
     radius = max(1, round(3 * sigma_range[1]))
     offsets = tf.range(-radius, radius + 1, dtype=tf.float32)
     weights = tf.nn.softmax(-0.5 * tf.square(offsets / sigma))

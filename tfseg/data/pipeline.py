@@ -95,6 +95,9 @@ def _shuffled(step, place, size, batch, seed):
     batches = max(1, size // batch)
     position = (step % batches * batch + place) % size
     key = tf.random.fold_in(tf.constant(seed, tf.int32), step // batches)
+    # index_shuffle uses only some low bits of its key, and fold_in leaves the
+    # epoch in them as it is: hashed, the orders do not come again.
+    key = tf.random.stateless_uniform([2], key, None, None, tf.int64)
     return tf.random.experimental.index_shuffle(position, key, size - 1)
 
 

@@ -13,6 +13,7 @@ class Method(keras.Model):
 
       LABELED_VIEW, UNLABELED_VIEW: names in `tfseg.data.views`; None = the
         method takes no unlabeled images.
+      UNLABELED_GROUP: a replica's unlabeled images come in groups of so many.
       SCALARS: names of the scalars of every step, in order.
       CLASS_SHARES: names of the [num_classes] vectors of every step.
       DEPLOYED: the network that is evaluated first, and exported.
@@ -24,6 +25,7 @@ class Method(keras.Model):
 
     LABELED_VIEW = "plain"
     UNLABELED_VIEW = None
+    UNLABELED_GROUP = 1
     SCALARS = ("loss",)
     CLASS_SHARES = ()
     DEPLOYED = "student"

@@ -58,6 +58,7 @@ class MeanTeacher(base.Method):
     """
 
     UNLABELED_VIEW = "weak_strong"
+    UNLABELED_GROUP = 2
     SCALARS = ("loss", "loss_sup", "loss_unsup", "confident_rate")
     CLASS_SHARES = ("pseudo_share", "labeled_share")
     DEPLOYED = "teacher"
@@ -80,7 +81,8 @@ class MeanTeacher(base.Method):
         num_boxes,
     ):
         super().__init__(seed=seed)
-        _check_rates(threshold=threshold, decay=decay)
+        _check_choices(loss, ramp)
+        _check_rates(threshold, decay, box_proportion)
         self.student = build_network()
         self.teacher = build_network()
         moving_average.copy(self.student, self.teacher)
@@ -192,12 +194,32 @@ class MeanTeacher(base.Method):
         return confident, self.mean_over_replicas(tf.reduce_mean(confident))
 
 
-def _check_rates(**rates):
+def _check_choices(loss, ramp_name):
+    choices = {"loss": consistency.DISTANCES, "ramp": schedules.RAMPS}
+    for name, value in {"loss": loss, "ramp": ramp_name}.items():
+        if value not in choices[name]:
+            raise ValueError(
+                f"`config.method.{name}` must be one of "
+                f"{', '.join(choices[name])}. Received: {value!r}."
+            )
+
+
+def _check_rates(threshold, decay, box_proportion):
+    low, high = box_proportion
+    rates = {
+        "threshold": threshold,
+        "decay": decay,
+    }
     for name, rate in rates.items():
         if not 0 <= rate <= 1:
             raise ValueError(
                 f"`config.method.{name}` must be in [0, 1]. Received: {rate}."
             )
+    if not 0 <= low <= high <= 1:
+        raise ValueError(
+            "`config.method.box_proportion` must be two increasing numbers "
+            f"in [0, 1]. Received: {box_proportion}."
+        )
 
 
 build = MeanTeacher
