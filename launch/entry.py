@@ -17,7 +17,7 @@ _MISTAKES = (ValueError, OSError, FloatingPointError)
 
 
 def run(main, flags_parser=None):
-    """Runs `main(argv)` and exits: 0 done, 1 failed, 130 interrupted.
+    """Runs `main(argv)` and exits: 0 done, 1 anything else.
 
     Messages of level INFO are shown unless --verbosity says otherwise.
 
@@ -36,4 +36,4 @@ def run(main, flags_parser=None):
         sys.exit(1)
     except KeyboardInterrupt:
         logging.error("interrupted")
-        sys.exit(130)
+        sys.exit(1)

@@ -2,12 +2,15 @@
 # Makes a virtual environment with Python 3.11: launch/make_venv.sh FOLDER
 set -eu
 folder=$1
-if [ -x "$folder/bin/python" ] && "$folder/bin/python" -m pip --version >/dev/null 2>&1; then
-  exit 0
+check='import sys; sys.exit(sys.version_info[:2] != (3, 11))'
+if [ -x "$folder/bin/python" ]; then
+  "$folder/bin/python" -c "$check" && "$folder/bin/python" -m pip --version >/dev/null && exit 0
+  echo "$folder is not a working environment of Python 3.11. Remove it (rm -r $folder) and try again." >&2
+  exit 1
 fi
 for python in python3.11 python3 python; do
   # A shim may be there without the version behind it: run it to know.
-  if "$python" -c 'import sys, venv; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+  if "$python" -c "import venv, ensurepip; $check" 2>/dev/null; then
     exec "$python" -m venv "$folder"
   fi
 done

@@ -11,10 +11,9 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from tensorflow import keras
 
 from tests import miniature
-from tfseg import train
+from tfseg import evaluate, train
 
 
 @pytest.fixture
@@ -162,18 +161,91 @@ def test_workdir_that_cannot_be_written(folder, tmp_path):
 
 
 def test_image_that_breaks_during_training_is_named(folder, tmp_path):
-    """A header and an end that are right, with damage in between."""
-    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    path = folder / "images" / "im09.png"
-    Image.fromarray(image).save(path)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0xFF
-    path.write_bytes(data)
+    _damage(folder / "images" / "im09.png")
     with pytest.raises(ValueError, match="im09.png.*damaged.*Fix:"):
         train.train(
             miniature.config(folder, train__steps=20), str(tmp_path / "run")
         )
-    keras.mixed_precision.set_global_policy("float32")
+
+
+def _damage(path):
+    """A header and an end that are right, with damage in between."""
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(image).save(path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+
+
+def test_damaged_validation_image_is_named(folder, tmp_path):
+    _damage(folder / "images" / "im03.png")
+    label = Image.fromarray(np.zeros((64, 64), np.uint8))
+    label.save(folder / "labels" / "im03.png")
+    (folder / "splits").mkdir()
+    (folder / "splits" / "val.txt").write_text("im03\n")
+    with pytest.raises(ValueError, match="im03.png.*damaged.*Fix:"):
+        train.train(miniature.config(folder), str(tmp_path / "run"))
+
+
+def test_test_list_without_masks_is_named_when_evaluated(folder, tmp_path):
+    (folder / "splits").mkdir()
+    (folder / "splits" / "test.txt").write_text("im08\nim09\n")
+    workdir = str(tmp_path / "run")
+    train.train(miniature.config(folder, train__steps=1), workdir)
+    with pytest.raises(ValueError, match="2 test images have no mask.*im08"):
+        evaluate.evaluate_run(workdir, split="test")
+
+
+def test_mistake_in_the_first_config_leaves_the_workdir_usable(
+    folder, tmp_path
+):
+    _refused(tmp_path / "typo", tmp_path, "no such folder")
+    _refused(folder, tmp_path, "`config.method.loss`", method__loss="foo")
+    config = miniature.config(folder, "supervised", train__steps=1)
+    assert train.train(config, str(tmp_path / "run"))["steps"] == 1
+
+
+@pytest.mark.parametrize(
+    "option, value",
+    [
+        ("loss", "foo"),
+        ("ramp", "foo"),
+        ("ramp_steps", -5),
+        ("unsup_weight", -1.0),
+        ("box_proportion", (2, 3)),
+        ("threshold", 1.5),
+    ],
+)
+def test_wrong_method_option_is_named(folder, tmp_path, option, value):
+    overrides = {f"method__{option}": value}
+    _refused(folder, tmp_path, f"`config.method.{option}` must", **overrides)
+
+
+def test_partner_on_another_replica_is_refused(folder, tmp_path):
+    _refused(
+        folder,
+        tmp_path,
+        "`config.train.unlabeled_batch` is 2",
+        "multiple of 4",
+        train__unlabeled_batch=2,
+        runtime__replicas=2,
+    )
+
+
+def test_xla_with_replicas_on_the_cpu(folder, tmp_path):
+    _refused(
+        folder,
+        tmp_path,
+        "`config.runtime.xla`",
+        runtime__xla=True,
+        runtime__replicas=2,
+    )
+
+
+def test_file_name_that_is_not_utf8(folder, tmp_path):
+    old = os.fsencode(folder / "images" / "im09.png")
+    os.rename(old, os.fsencode(folder / "images") + b"/\xff9.png")
+    _refused(folder, tmp_path, "not UTF-8", "Fix:")
 
 
 _SMALL_DISK = """

@@ -56,15 +56,22 @@ def test_argument_is_typed():
         ("train.steps", 0, "must be positive"),
         ("data.flip_rate", 1.5, r"must be in \[0, 1\]"),
         ("data.scale", (2.0, 0.5), "must be two increasing numbers"),
-        ("data.crop", (0, 4), "must be two positive numbers"),
+        ("data.crop", (0, 4), "must be 2 whole numbers"),
+        ("data.crop", (32.5, 32), "must be 2 whole numbers"),
+        ("data.scale", ("1", "2"), "must be two increasing numbers"),
+        ("data.jitter", (0.4, 0.4), "must be 4 numbers"),
+        ("data.jitter", (-3, 0, 0, 0), "must be 4 numbers"),
+        ("data.pad_color", (1, 2), "must be 3 numbers"),
+        ("seed", -1, "must be in"),
+        ("optimizer.learning_rate", float("inf"), "must be positive"),
         ("runtime.precision", "float16", "must be one of"),
         ("evaluate.absent", "skip", "must be one of"),
     ],
 )
 def test_bad_value_is_named(field, value, rule):
     config = config_lib.base_config()
-    section, name = field.split(".")
-    config[section][name] = value
+    *section, name = field.split(".")
+    (config[section[0]] if section else config)[name] = value
     with pytest.raises(ValueError, match=f"`config.{field}` {rule}"):
         config_lib.validate(config)
 

@@ -26,6 +26,7 @@ LAYERS = [
         "predict",
         "report",
         "runs",
+        "session",
     },
     {"launch"},
 ]

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+import glob
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tests import miniature
-from tfseg import runs, train
+from tfseg import runs, session, train
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +115,7 @@ def test_loaded_network_is_the_deployed_one(finished):
     workdir, summary = finished
     run = runs.load(workdir, "last")
     assert run.step == 6
-    assert train.digest(run.network) == summary["sha256"]
+    assert session.digest(run.network) == summary["sha256"]
     assert run.info.class_names == ("ground", "red disc", "green disc")
 
 
@@ -165,7 +167,7 @@ def test_mixed_precision_with_xla(folder, tmp_path, precision):
     summary = train.train(config, str(tmp_path / "run"))
     assert summary["steps"] == 6
     run = runs.load(str(tmp_path / "run"), "last")
-    assert train.digest(run.network) == summary["sha256"]
+    assert session.digest(run.network) == summary["sha256"]
 
 
 def test_not_finite_stops_and_keeps_the_last_checkpoint(folder, tmp_path):
@@ -196,6 +198,19 @@ def test_without_validation_the_last_checkpoint_is_deployed(folder, tmp_path):
     summary = train.train(config, str(tmp_path / "run"))
     assert summary["best_miou"] is None and summary["final_miou"] is None
     run = runs.load(str(tmp_path / "run"))
-    assert train.digest(run.network) == summary["sha256"]
+    assert session.digest(run.network) == summary["sha256"]
     with pytest.raises(ValueError, match="has no validation images"):
         runs.evaluation_examples(run, str(tmp_path / "run"), "validation")
+
+
+def test_resume_of_two_replicas_is_bit_identical(folder, tmp_path):
+    """Each replica normalizes by its own batch; a checkpoint has the mean."""
+    config = miniature.config(folder, runtime__replicas=2)
+    whole, resumed = str(tmp_path / "whole"), str(tmp_path / "resumed")
+    summary = train.train(config, whole)
+    shutil.copytree(whole, resumed)
+    for path in glob.glob(f"{resumed}/checkpoints/last/ckpt-6.*"):
+        os.remove(path)
+    again = train.train(config, resumed)
+    assert "resuming from step 4" in open(f"{resumed}/run.log").read()
+    assert again["sha256"] == summary["sha256"]

@@ -6,11 +6,20 @@ method with all of their options, and returns the result. No TensorFlow here,
 so that a wrong flag is answered at once.
 """
 
+import math
+
 from ml_collections import config_dict
 
 # section -> field -> (test, what is allowed); checked by `validate`.
-_POSITIVE = (lambda value: value > 0, "must be positive")
-_NOT_NEGATIVE = (lambda value: value >= 0, "must be 0 or more")
+_POSITIVE = (
+    lambda value: 0 < value < math.inf,
+    "must be positive and finite",
+)
+_NOT_NEGATIVE = (
+    lambda value: 0 <= value < math.inf,
+    "must be 0 or more, and finite",
+)
+_SEED = (lambda value: 0 <= value < 2**31, "must be in [0, 2^31)")
 _RATE = (lambda value: 0 <= value <= 1, "must be in [0, 1]")
 
 
@@ -18,23 +27,35 @@ def _one_of(*choices):
     return (lambda value: value in choices, f"must be one of {choices}")
 
 
+def _numbers(count, kind, low, high):
+    def test(value):
+        return len(value) == count and all(
+            isinstance(x, kind) and low <= x <= high for x in value
+        )
+
+    name = "whole numbers" if kind is int else "numbers"
+    return (test, f"must be {count} {name} in [{low}, {high}]")
+
+
 def _range(low, high):
+    two, _ = _numbers(2, (int, float), low, high)
     return (
-        lambda value: len(value) == 2 and low <= value[0] <= value[1] <= high,
+        lambda value: two(value) and value[0] <= value[1],
         f"must be two increasing numbers in [{low}, {high}]",
     )
 
 
 _RULES = {
+    "seed": _SEED,
+    "split.seed": _SEED,
     "split.num_labeled": _NOT_NEGATIVE,
     "split.labeled_fraction": _RATE,
     "split.validation_fraction": _RATE,
-    "data.crop": (
-        lambda value: len(value) == 2 and min(value) > 0,
-        "must be two positive numbers (height, width)",
-    ),
+    "data.crop": _numbers(2, int, 1, 100_000),
     "data.scale": _range(1e-3, 1e3),
     "data.flip_rate": _RATE,
+    "data.jitter": _numbers(4, (int, float), 0, 1),
+    "data.pad_color": _numbers(3, (int, float), 0, 255),
     "data.jitter_rate": _RATE,
     "data.gray_rate": _RATE,
     "data.blur_rate": _RATE,

@@ -189,6 +189,9 @@ def load(workdir, checkpoint="best"):
     )
     path = checkpoint_path(workdir, checkpoint)
     keras.mixed_precision.set_global_policy(config.runtime.precision)
+    if "weights" in config.network:
+        # What training started from; the checkpoint holds what came of it.
+        config.network.weights = ""
     network = build_network(config, info.num_classes)
     method = lookup.module("methods", config.method.name).build
     step = tf.Variable(0, dtype=tf.int64, trainable=False)

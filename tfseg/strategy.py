@@ -166,25 +166,34 @@ def check_xla(xla, strategy):
 
 
 class Agreement:
-    """Whether any worker was asked to stop; the same answer on all of them.
+    """Answers that are the same on all workers."""
 
-    Several workers talk only every `_TALK_EVERY` steps.
-    """
+    # Steps between two questions of whether to stop.
 
     _TALK_EVERY = 10
 
     def __init__(self, strategy):
         self._strategy = strategy
-        _, self._num_workers = worker(strategy)
+        self._worker, self._num_workers = worker(strategy)
 
-    def __call__(self, asked, step):
+    def stop(self, asked, step):
+        """Whether any worker was asked to stop; several talk now and then."""
         if self._num_workers == 1:
             return asked
         if step % self._TALK_EVERY:
             return False
         return bool(self._total(tf.constant(float(asked))) > 0)
 
+    def of_chief(self, value):
+        """The chief's float on every worker."""
+        if self._num_workers == 1:
+            return value
+        own = value if self._worker == 0 else 0.0
+        replicas = self._strategy.num_replicas_in_sync // self._num_workers
+        return float(self._total(tf.constant(own, tf.float64))) / replicas
+
     @tf.function
-    def _total(self, asked):
-        answers = self._strategy.run(lambda: tf.identity(asked))
-        return self._strategy.reduce("SUM", answers, axis=None)
+    def _total(self, value):
+        """Sum over all replicas of all workers."""
+        values = self._strategy.run(lambda: tf.identity(value))
+        return self._strategy.reduce("SUM", values, axis=None)

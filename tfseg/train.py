@@ -2,7 +2,6 @@
 """Training, from a config to a workdir; run again, it resumes."""
 
 import contextlib
-import hashlib
 import logging as python_logging
 import os
 
@@ -11,24 +10,9 @@ from absl import logging
 from tensorflow import keras
 
 from tfseg import config as config_lib
-from tfseg import (
-    evaluate,
-    examples,
-    inference,
-    lookup,
-    optimizers,
-    report,
-    runs,
-    schedules,
-)
+from tfseg import examples, lookup, runs
+from tfseg import session as session_lib
 from tfseg import strategy as strategies
-from tfseg.callbacks import checkpoint, moving_average, progress
-from tfseg.callbacks import report as reporting
-from tfseg.callbacks import validation
-from tfseg.data import augmentation, check, pipeline
-
-# Streams of one run draw from seeds of their own.
-_LABELED_STREAM, _UNLABELED_STREAM = 0, 1
 
 
 def train(config, workdir):
@@ -66,10 +50,10 @@ def train(config, workdir):
                 "images without masks to images/, or set "
                 "`config.split.unlabeled_includes_labeled` to True."
             )
-        runs.write_inputs(workdir, config, dataset, split, chief=worker == 0)
-        session = _Session(
+        session = session_lib.Session(
             config, workdir, strategy, method_leaf, dataset, split
         )
+        runs.write_inputs(workdir, config, dataset, split, chief=worker == 0)
         return session.run()
 
 
@@ -136,262 +120,3 @@ def _log_file(workdir, worker):
     finally:
         logger.removeHandler(handler)
         handler.close()
-
-
-class _Session:
-    """One process of one run: builds the parts and puts them together."""
-
-    def __init__(self, config, workdir, strategy, method_leaf, dataset, split):
-        self.config, self.workdir, self.strategy = config, workdir, strategy
-        self.dataset, self.split = dataset, split
-        self.info = dataset.info
-        worker, _ = strategies.worker(strategy)
-        self.chief = worker == 0
-        with strategy.scope():
-            self.method = self._build_method(method_leaf)
-            self.history = checkpoint.History()
-            self.store = checkpoint.Store(
-                os.path.join(workdir, "checkpoints"),
-                self.method,
-                self.history,
-                chief=self.chief,
-                worker=worker,
-            )
-            resumed = self.store.restore()
-        self.start = int(self.method.step.numpy())
-        if resumed:
-            logging.info("resuming from step %d", self.start)
-        # A copy on one device: replicas and workers that normalize by batches
-        # of their own are averaged into it, as they are in a checkpoint.
-        self.evaluated = runs.build_network(config, self.info.num_classes)
-        self.predictor = inference.Predictor(
-            self.evaluated,
-            window=config.evaluate.window,
-            overlap=config.evaluate.overlap,
-        )
-
-    def _build_method(self, leaf):
-        options = dict(self.config.method)
-        options.pop("name")
-        method = leaf.build(
-            lambda: runs.build_network(self.config, self.info.num_classes),
-            seed=self.config.seed,
-            **options,
-        )
-        method.compile(
-            self._build_optimizer(method),
-            jit_compile=self.config.runtime.xla,
-        )
-        method.optimizer.build(method.trained)
-        return method
-
-    def _build_optimizer(self, method):
-        options = dict(self.config.optimizer)
-        rate = schedules.learning_rate(
-            options.pop("schedule"),
-            base_rate=options.pop("learning_rate"),
-            total_steps=self.config.train.steps,
-            power=options.pop("power"),
-            warmup_steps=options.pop("warmup_steps"),
-        )
-        multiplier = options.pop("pretrained_multiplier")
-        optimizer = optimizers.build(
-            options.pop("name"), learning_rate=rate, **options
-        )
-        for network in method.networks.values():
-            optimizer.set_multipliers(
-                network.encoder.pretrained_variables, multiplier
-            )
-        return optimizer
-
-    def run(self):
-        """Trains what is left; returns the summary."""
-        steps = self.config.train.steps
-        writer = self._writer() if self.chief else None
-        save_last = checkpoint.SaveLast(
-            self.store,
-            self.history,
-            every=self.config.train.checkpoint_every,
-            total=steps,
-            agree=strategies.Agreement(self.strategy),
-        )
-        if self.start < steps:
-            self._fit(
-                [
-                    *self.method.step_callbacks(),
-                    *self._callbacks(writer),
-                    save_last,
-                ]
-            )
-        done = int(self.method.step.numpy())
-        if save_last.stopped and done < steps:
-            raise InterruptedError(
-                f"Stopped by SIGTERM at step {done} of {steps}, saved. The "
-                "same command resumes."
-            )
-        return self._summary()
-
-    def _fit(self, callbacks):
-        batches = self.strategy.distribute_datasets_from_function(self._batches)
-        try:
-            self.method.fit(
-                batches,
-                steps_per_epoch=self.config.train.steps - self.start,
-                epochs=1,
-                callbacks=callbacks,
-                verbose=0,
-            )
-        except tf.errors.InvalidArgumentError as error:
-            self._explain(error)
-            raise
-
-    def _batches(self, context):
-        train_config, method = self.config.train, self.method
-        part = pipeline.Slice(
-            worker=context.input_pipeline_id,
-            num_workers=context.num_input_pipelines,
-            replicas=context.num_replicas_in_sync
-            // context.num_input_pipelines,
-        )
-        options = dict(self.config.data)
-        options.pop("max_pixels")
-        shared = dict(
-            augmentation=augmentation.Augmentation(**options),
-            start=self.start,
-            stop=train_config.steps,
-            part=part,
-        )
-        streams = {
-            "labeled": pipeline.stream(
-                examples.pool(self.dataset, self.split.labeled),
-                view=method.LABELED_VIEW,
-                batch=train_config.labeled_batch,
-                seed=(self.config.seed, _LABELED_STREAM),
-                **shared,
-            )
-        }
-        if method.UNLABELED_VIEW:
-            streams["unlabeled"] = pipeline.stream(
-                examples.pool(
-                    self.dataset, self.split.unlabeled, labeled=False
-                ),
-                view=method.UNLABELED_VIEW,
-                batch=train_config.unlabeled_batch,
-                seed=(self.config.seed, _UNLABELED_STREAM),
-                **shared,
-            )
-        return pipeline.together(streams)
-
-    def _callbacks(self, writer):
-        train_config = self.config.train
-        callbacks = [
-            reporting.Report(
-                writer,
-                every=train_config.report_every,
-                total=train_config.steps,
-                images_per_step=self._images_per_step(),
-                class_names=self.info.class_names,
-                ramps=self.method.ramps,
-            )
-        ]
-        if self.split.validation:
-            callbacks.append(
-                validation.Validation(
-                    evaluate=self._evaluate,
-                    draw=self._draw,
-                    writer=writer,
-                    store=self.store,
-                    history=self.history,
-                    every=train_config.evaluate_every,
-                    total=train_config.steps,
-                    class_names=self.info.class_names,
-                )
-            )
-        if self.chief:
-            name = f"{self.config.dataset.name} {self.config.method.name}"
-            callbacks.append(progress.Progress(train_config.steps, name))
-        return callbacks
-
-    def _images_per_step(self):
-        train_config = self.config.train
-        if self.method.UNLABELED_VIEW:
-            return train_config.labeled_batch + train_config.unlabeled_batch
-        return train_config.labeled_batch
-
-    def _writer(self):
-        writer = reporting.Writer(self.workdir, self.start)
-        if self.start == 0:
-            text = self.config.to_json(indent=2)
-            writer.text("train", 0, "config", f"```json\n{text}\n```")
-        return writer
-
-    def _evaluate(self, network):
-        moving_average.copy(network, self.evaluated)
-        return evaluate.evaluate(
-            self.predictor,
-            self._validation_batches(),
-            self.info,
-            absent=self.config.evaluate.absent,
-        )
-
-    def _validation_batches(self):
-        return pipeline.evaluation_batches(
-            examples.pool(self.dataset, self.split.validation),
-            batch=self.config.evaluate.batch,
-        )
-
-    def _draw(self):
-        # Of the copy as it stands: only the chief draws, so it must not wait
-        # for other workers to read a variable.
-        count = self.config.train.num_pictures
-        if not count:
-            return None
-        pictured = pipeline.evaluation_batches(
-            examples.pool(self.dataset, self.split.validation[:count]), batch=1
-        )
-        return report.pictures(self.predictor, pictured, self.info)
-
-    def _explain(self, error):
-        """Names the file behind a decoding error in the pipeline.
-
-        Raises:
-          ValueError: with the broken files; training so far is saved.
-        """
-        self.store.save("last")
-        paths = [
-            self.dataset.records[name].image
-            for name in {
-                *self.split.labeled,
-                *self.split.unlabeled,
-                *self.split.validation,
-            }
-        ]
-        logging.info("looking for the file that could not be decoded ...")
-        check.raise_on(check.find_undecodable(sorted(paths)))
-
-    def _summary(self):
-        summary = {
-            "steps": int(self.method.step.numpy()),
-            "final_miou": _number(self.history.last_miou),
-            "best_miou": _number(self.history.best_miou),
-            "best_step": int(self.history.best_step.numpy()),
-            "seconds": round(float(self.history.seconds.numpy()), 1),
-            "sha256": digest(self.method.deployed),
-        }
-        if self.chief:
-            runs.write_json(os.path.join(self.workdir, "summary.json"), summary)
-        return summary
-
-
-def digest(network):
-    """sha256 of all variables of a network, in their order of creation."""
-    sha = hashlib.sha256()
-    for variable in network.variables:
-        sha.update(variable.numpy().tobytes())
-    return sha.hexdigest()
-
-
-def _number(variable):
-    """A recorded mIoU; None where nothing was evaluated."""
-    value = float(variable.numpy())
-    return value if value >= 0 else None

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import math
 import os
 import signal
 
@@ -9,8 +10,8 @@ from tests.methods import contract_test as contract
 from tfseg.callbacks import checkpoint
 
 
-def _store(folder):
-    method = contract.make("supervised")
+def _store(folder, norm=False):
+    method = contract.make("supervised", norm=norm)
     history = checkpoint.History()
     return method, history, checkpoint.Store(str(folder), method, history)
 
@@ -70,8 +71,31 @@ def test_sigterm_ends_the_step_and_saves(tmp_path):
     )
     before = signal.getsignal(signal.SIGTERM)
     contract.fit(method, 9, [_Terminate(), save])
+    save.close()
     assert save.stopped
     assert method.step.numpy() == 3
     assert os.path.exists(tmp_path / "last" / "ckpt-3.index")
     assert signal.getsignal(signal.SIGTERM) == before
     assert history.seconds.numpy() > 0
+
+
+class _Poison(keras.callbacks.Callback):
+    """What an overflow in float16 leaves in BatchNorm: the update of the
+    weights is skipped, the moving statistics have moved."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.step.numpy() == 2:
+            for variable in self.model.student.non_trainable_variables:
+                variable.assign(variable * math.nan)
+
+
+def test_statistics_that_are_not_finite_are_not_saved(tmp_path):
+    method, history, store = _store(tmp_path, norm=True)
+    save = checkpoint.SaveLast(
+        store, history, every=1, total=2, agree=lambda asked, step: asked
+    )
+    with pytest.raises(FloatingPointError, match="moving_.* at step 1"):
+        contract.fit(method, 2, [_Poison(), save])
+    save.close()
+    last = sorted(path.name for path in (tmp_path / "last").glob("*.index"))
+    assert last == ["ckpt-1.index"]

@@ -80,6 +80,11 @@ def test_blur_keeps_a_constant_and_the_mean_and_matches_numpy():
     np.testing.assert_allclose(out, oracle, rtol=1e-4)
 
 
+def test_blur_of_no_width_changes_nothing():
+    blurred = _strong(_image(), 1, blur_rate=1.0, blur_sigma=(0, 0))
+    np.testing.assert_allclose(blurred, _image(), atol=1e-3)
+
+
 def test_rates_are_met_and_seeds_decide():
     image = _image(2, 2)
     changed = sum(

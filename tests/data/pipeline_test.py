@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfseg.data import augmentation, pipeline
+from tfseg.data import augmentation, decode, pipeline
 
 AUGMENTATION = augmentation.Augmentation(
     crop=(8, 8),
@@ -141,6 +141,51 @@ def test_weak_and_strong_share_geometry(pool):
         different += (~same.all((1, 2, 3))).sum()
     # 40 draws at rate 0.5, less those black images that no factor changes.
     assert 5 < different < 35
+
+
+def test_orders_of_epochs_do_not_come_again():
+    size, batch = 60, 8
+
+    @tf.function
+    def order(epoch):
+        step = epoch * (size // batch)
+        return tf.map_fn(
+            lambda i: pipeline._shuffled(
+                step + i // batch, i % batch, size, batch, (0, 0)
+            ),
+            tf.range(56, dtype=tf.int64),
+        )
+
+    orders = {
+        tuple(order(tf.constant(epoch, tf.int64)).numpy())
+        for epoch in range(300)
+    }
+    assert len(orders) > 295
+
+
+def test_evaluation_holds_few_images_of_many_sizes(tmp_path, monkeypatch):
+    images, labels, decoded = [], [], []
+    for i in range(60):
+        images.append(str(tmp_path / f"{i}.png"))
+        labels.append(str(tmp_path / f"{i}_label.png"))
+        Image.new("RGB", (8, 8 + i)).save(images[-1])
+        Image.new("L", (8, 8 + i)).save(labels[-1])
+    original = decode.decode_image
+
+    def counted(contents):
+        def note(value):
+            decoded.append(1)
+            return value
+
+        contents = tf.numpy_function(note, [contents], tf.string)
+        return original(tf.ensure_shape(contents, []))
+
+    monkeypatch.setattr(decode, "decode_image", counted)
+    pool = pipeline.Pool(tuple(images), tuple(labels))
+    batches = pipeline.evaluation_batches(pool, batch=4)
+    next(iter(batches))
+    assert len(decoded) < 30
+    assert len(list(batches)) == 60
 
 
 def test_evaluation_groups_sizes_and_loses_none(tmp_path):

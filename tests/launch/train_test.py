@@ -156,7 +156,8 @@ def test_malformed_tf_config(folder, tmp_path):
 
 
 def test_two_workers_end_with_the_weights_of_one(folder, tmp_path):
-    config = miniature.config(folder)
+    # More steps than the workers go without asking each other to stop.
+    config = miniature.config(folder, train__steps=12)
     # Else each worker normalizes by the statistics of its own part.
     config.network.batch_norm_synchronized = True
     flags = miniature.flags(config)

@@ -106,7 +106,10 @@ def test_padding_changes_nothing():
 def test_step_agrees_with_numpy():
     """The whole loss of one step, written again in numpy."""
     method = contract.make(
-        "mean_teacher", teacher_training=False, threshold=0.4
+        "mean_teacher",
+        teacher_training=False,
+        threshold=0.4,
+        unsup_weight=2.0,
     )
     method.ramp.assign(0.25)
     batch = contract.batch_of(method)
@@ -141,7 +144,7 @@ def test_step_agrees_with_numpy():
     np.testing.assert_allclose(logs["loss_unsup"], loss_unsup, rtol=1e-4)
     np.testing.assert_allclose(logs["confident_rate"], rate, rtol=1e-6)
     np.testing.assert_allclose(
-        logs["loss"], loss_sup + 0.25 * loss_unsup, rtol=1e-5
+        logs["loss"], loss_sup + 0.25 * 2 * loss_unsup, rtol=1e-5
     )
     share = np.bincount(target.argmax(-1)[valid], minlength=3) / valid.sum()
     np.testing.assert_allclose(logs["pseudo_share"], share, rtol=1e-5)

@@ -121,6 +121,7 @@ class SaveLast(keras.callbacks.Callback):
         self._total = total
         self._agree = agree
         self._asked = False
+        self._previous = None
         self.stopped = False
 
     def on_train_begin(self, logs=None):
@@ -128,8 +129,11 @@ class SaveLast(keras.callbacks.Callback):
         self._since = time.perf_counter()
         self._previous = signal.signal(signal.SIGTERM, self._on_sigterm)
 
-    def on_train_end(self, logs=None):
-        signal.signal(signal.SIGTERM, self._previous)
+    def close(self):
+        """Gives SIGTERM back; Keras calls no `on_train_end` after an error."""
+        if self._previous is not None:
+            signal.signal(signal.SIGTERM, self._previous)
+        self._previous = None
 
     def on_train_batch_end(self, batch, logs=None):
         self._step += 1
@@ -137,6 +141,7 @@ class SaveLast(keras.callbacks.Callback):
         self.stopped = self._agree(self._asked, self._step)
         if due or self.stopped:
             self.model.raise_if_not_finite()
+            self.model.synchronize_statistics()
             self._count_seconds()
             self._store.save("last")
         if self.stopped:

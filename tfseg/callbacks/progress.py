@@ -37,7 +37,8 @@ class Progress(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self._bar.update()
 
-    def on_train_end(self, logs=None):
+    def close(self):
+        """Ends the bar; Keras calls no `on_train_end` after an error."""
         logging.get_absl_handler().removeFilter(self._make_room)
         self._bar.close()
 

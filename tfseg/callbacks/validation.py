@@ -20,6 +20,8 @@ class Validation(keras.callbacks.Callback):
       every: steps.
       total: steps of the whole run.
       class_names: names of the rows of `iou`.
+      of_chief: float -> the chief's value on every worker: all must agree
+        whether to save, as a save takes all of them.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Validation(keras.callbacks.Callback):
         every,
         total,
         class_names,
+        of_chief,
     ):
         super().__init__()
         self._supports_tf_logs = True
@@ -44,6 +47,7 @@ class Validation(keras.callbacks.Callback):
         self._every = every
         self._total = total
         self._class_names = class_names
+        self._of_chief = of_chief
 
     def on_train_begin(self, logs=None):
         self._step = int(self.model.step.numpy())
@@ -75,7 +79,7 @@ class Validation(keras.callbacks.Callback):
             self._writer.scalars("val", self._step, values)
             if pictures is not None:
                 self._writer.images("val", self._step, "val/pictures", pictures)
-        self._keep_best(miou)
+        self._keep_best(self._of_chief(miou))
 
     def _per_class(self, result):
         return {

@@ -13,10 +13,11 @@ within the batch.
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 
 from tfseg import lookup
-from tfseg.data import decode
+from tfseg.data import check, decode
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,30 +116,52 @@ def together(streams):
 
 
 def evaluation_batches(pool, *, batch):
-    """Whole images at their own size, grouped by size into batches.
+    """Whole images at their own size, those of one size in batches.
+
+    Sizes come from the headers, so that no more than the batches in hand are
+    in memory, however many sizes there are.
 
     Args:
       pool: Pool with labels.
       batch: most images in a batch.
 
     Returns:
-      tf.data.Dataset of (uint8 [B, H, W, 3], int32 [B, H, W]). Batches come
-      as their sizes fill up; the order is the same every time.
+      tf.data.Dataset of (uint8 [B, H, W, 3], int32 [B, H, W]), always in the
+      same order.
+
+    Raises:
+      ValueError: a file has no readable header.
     """
-    paths = tf.data.Dataset.from_tensor_slices(
-        (list(pool.images), list(pool.labels))
+    sizes, findings = check.check_images(pool.images, max_pixels=2**62)
+    check.raise_on(findings)
+    order, starts = _runs_of_one_size(sizes, batch)
+    images = tf.constant([pool.images[i] for i in order])
+    labels = tf.constant([pool.labels[i] for i in order])
+
+    def example(index):
+        image = decode.decode_image(tf.io.read_file(images[index]))
+        return image, _read_label(labels[index], pool)
+
+    def one_batch(start, stop):
+        examples = tf.data.Dataset.range(start, stop).map(
+            example, tf.data.AUTOTUNE, deterministic=True
+        )
+        return examples.batch(batch)
+
+    ends = [*starts[1:], len(order)]
+    spans = tf.data.Dataset.from_tensor_slices(
+        (tf.constant(starts, tf.int64), tf.constant(ends, tf.int64))
     )
+    return spans.flat_map(one_batch).prefetch(1)
 
-    def example(image_path, label_path):
-        image = decode.decode_image(tf.io.read_file(image_path))
-        return image, _read_label(label_path, pool)
 
-    def size(image, label):
-        shape = tf.shape(image, tf.int64)
-        return shape[0] * 2**32 + shape[1]
-
-    examples = paths.map(example, tf.data.AUTOTUNE, deterministic=True)
-    groups = examples.group_by_window(
-        size, lambda _, group: group.batch(batch), window_size=batch
-    )
-    return groups.prefetch(tf.data.AUTOTUNE)
+def _runs_of_one_size(sizes, batch):
+    """Order of the images by size, and where in it each batch starts."""
+    order = np.lexsort(np.asarray(sizes).T[::-1])
+    starts, size = [], None
+    for place, index in enumerate(order):
+        full = starts and place - starts[-1] == batch
+        if full or tuple(sizes[index]) != size:
+            starts.append(place)
+            size = tuple(sizes[index])
+    return order, starts

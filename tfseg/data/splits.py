@@ -34,8 +34,7 @@ class Split:
         """sha256 (hex) of the ids and the part that each is in."""
         sha = hashlib.sha256()
         for part, ids in dataclasses.asdict(self).items():
-            # An id holds no line break: read line by line from a list, or
-            # compared with a list that was.
+            # An id holds no line break: tfseg.datasets refuses such a name.
             sha.update("\n".join([f"[{part}]", *ids, ""]).encode())
         return sha.hexdigest()
 

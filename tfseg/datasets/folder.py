@@ -121,6 +121,21 @@ def _find_labels(folder, images):
     return labels
 
 
+def _check_name(path):
+    """An id goes into lists and JSON: text of one line."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{path!r}: the file name is not UTF-8. Fix: rename the file."
+        ) from None
+    if "\n" in path or "\r" in path:
+        raise ValueError(
+            f"{path!r}: the file name holds a line break. Fix: rename the "
+            "file."
+        )
+
+
 def _walk(folder, suffixes):
     """Yields (id, path) of files with one of the suffixes, hidden ones not.
 
@@ -143,6 +158,7 @@ def _walk(folder, suffixes):
                     inner = f"{prefix}{entry.name}/"
                     pending.append((entry.path, inner, above | {real}))
                 elif suffix.lower() in suffixes:
+                    _check_name(entry.path)
                     yield prefix + stem, entry.path
                 else:
                     ignored.append(entry.path)

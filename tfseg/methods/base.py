@@ -159,26 +159,71 @@ class Method(keras.Model):
     def metrics(self):
         return list(self._trackers.values())
 
-    def raise_if_not_finite(self):
-        """Host check of all scalars so far and of the weights as they are.
+    def synchronize_statistics(self):
+        """Gives all replicas the mean of their BatchNorm statistics.
 
-        Waits for the step, so it belongs before a report or a save.
+        A checkpoint holds the mean; a run that goes on after a save must go
+        on from what a resumed one would restore.
+        """
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            return
+        for variable in _float_variables(self.networks):
+            if variable.synchronization == tf.VariableSynchronization.ON_READ:
+                variable.assign(variable.read_value())
+
+    def raise_if_not_finite(self):
+        """Host check of all scalars so far and of the variables as they are.
+
+        Waits for the step, so it belongs before a report or a save. All
+        workers must call it together.
 
         Raises:
           FloatingPointError: names the scalar or variable and the step.
         """
-        local = self.distribute_strategy.experimental_local_results(
-            self._nonfinite_steps
-        )
-        first = tf.reduce_min(tf.stack(local), 0).numpy()
-        if first.min() < tf.int64.max:
-            _raise_not_finite(self.SCALARS[first.argmin()], first.min())
-        for variable in self.trained:
-            if not tf.reduce_all(tf.math.is_finite(variable)):
+        steps = self._first_nonfinite_steps().numpy()
+        if steps.min() < tf.int64.max:
+            # A sum is not finite because of a part: name the part.
+            bad = [i for i, step in enumerate(steps) if step == steps.min()]
+            _raise_not_finite(self.SCALARS[bad[-1]], steps.min())
+        variables = _float_variables(self.networks)
+        finite = self._finite(variables).numpy()
+        for variable, is_finite in zip(variables, finite):
+            if not is_finite:
                 _raise_not_finite(variable.name, self.step.numpy() - 1)
+
+    @tf.function
+    def _first_nonfinite_steps(self):
+        """int64 [scalars], the least over all replicas."""
+
+        def in_replica():
+            # int64 has no maximum across replicas; a gather of a few does.
+            return tf.distribute.get_replica_context().all_gather(
+                self._nonfinite_steps.read_value()[None], axis=0
+            )
+
+        gathered = self.distribute_strategy.run(in_replica)
+        local = self.distribute_strategy.experimental_local_results(gathered)
+        return tf.reduce_min(local[0], 0)
+
+    @tf.function
+    def _finite(self, variables):
+        """bool [variables]."""
+        return tf.stack(
+            [tf.reduce_all(tf.math.is_finite(v)) for v in variables]
+        )
 
     def _context(self):
         return tf.distribute.get_replica_context()
+
+
+def _float_variables(networks):
+    """All variables of the networks, BatchNorm statistics too."""
+    return [
+        variable
+        for network in networks.values()
+        for variable in network.variables
+        if variable.dtype.is_floating
+    ]
 
 
 def _raise_not_finite(name, step):

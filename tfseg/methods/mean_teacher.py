@@ -83,6 +83,7 @@ class MeanTeacher(base.Method):
         super().__init__(seed=seed)
         _check_choices(loss, ramp)
         _check_rates(threshold, decay, box_proportion)
+        _check_not_negative(unsup_weight=unsup_weight, ramp_steps=ramp_steps)
         self.student = build_network()
         self.teacher = build_network()
         moving_average.copy(self.student, self.teacher)
@@ -220,6 +221,14 @@ def _check_rates(threshold, decay, box_proportion):
             "`config.method.box_proportion` must be two increasing numbers "
             f"in [0, 1]. Received: {box_proportion}."
         )
+
+
+def _check_not_negative(**values):
+    for name, value in values.items():
+        if value < 0:
+            raise ValueError(
+                f"`config.method.{name}` must be 0 or more. Received: {value}."
+            )
 
 
 build = MeanTeacher
