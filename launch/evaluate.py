@@ -6,17 +6,8 @@ Writes evaluation.json and prints the IoU of each class.
 
 from absl import flags
 
-from launch import entry, inference_flags
+from launch import entry, inference_flags, run_flags
 
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder that launch.train wrote.", required=True
-)
-_CHECKPOINT = flags.DEFINE_string(
-    "checkpoint",
-    "best",
-    "best (by validation mIoU), last, or the path of a checkpoint without "
-    "its .index.",
-)
 _SPLIT = flags.DEFINE_enum(
     "split", "validation", ["validation", "test"], "Images to evaluate on."
 )
@@ -31,6 +22,7 @@ _ABSENT = flags.DEFINE_enum(
 _OUT = flags.DEFINE_string(
     "out", None, "File to write. Default: evaluation.json in the workdir."
 )
+flags.adopt_module_key_flags(run_flags)
 flags.adopt_module_key_flags(inference_flags)
 
 
@@ -40,8 +32,8 @@ def main(argv):
     from tfseg import evaluate
 
     result = evaluate.evaluate_run(
-        _WORKDIR.value,
-        checkpoint=_CHECKPOINT.value,
+        run_flags.WORKDIR.value,
+        checkpoint=run_flags.CHECKPOINT.value,
         split=_SPLIT.value,
         absent=_ABSENT.value,
         out=_OUT.value,

@@ -9,23 +9,15 @@ import os
 
 from absl import flags
 
-from launch import entry
+from launch import entry, run_flags
 
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder that launch.train wrote.", required=True
-)
-_CHECKPOINT = flags.DEFINE_string(
-    "checkpoint",
-    "best",
-    "best (by validation mIoU), last, or the path of a checkpoint without "
-    "its .index.",
-)
 _OUT = flags.DEFINE_string(
     "out", None, "Folder to write. Default: export in the workdir."
 )
 _OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Replace the folder if it exists."
 )
+flags.adopt_module_key_flags(run_flags)
 
 
 def main(argv):
@@ -33,10 +25,10 @@ def main(argv):
     # Not at the top: --help should not wait for TensorFlow.
     from tfseg import export, runs
 
-    run = runs.load(_WORKDIR.value, _CHECKPOINT.value)
-    out = _OUT.value or os.path.join(_WORKDIR.value, "export")
+    run = runs.load(run_flags.WORKDIR.value, run_flags.CHECKPOINT.value)
+    out = _OUT.value or os.path.join(run_flags.WORKDIR.value, "export")
     export.export(run.network, run.info, out, overwrite=_OVERWRITE.value)
-    print(f"Step {run.step} of {_WORKDIR.value} is now in {out}")
+    print(f"Step {run.step} of {run_flags.WORKDIR.value} is now in {out}")
 
 
 if __name__ == "__main__":

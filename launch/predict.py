@@ -9,11 +9,8 @@ read is left out and listed at the end; the exit code is 1 then.
 
 from absl import flags
 
-from launch import entry, inference_flags
+from launch import entry, inference_flags, run_flags
 
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder that launch.train wrote.", required=True
-)
 _INPUT = flags.DEFINE_string(
     "input",
     None,
@@ -23,12 +20,6 @@ _INPUT = flags.DEFINE_string(
 )
 _OUTPUT = flags.DEFINE_string(
     "output", None, "Folder to write to.", required=True
-)
-_CHECKPOINT = flags.DEFINE_string(
-    "checkpoint",
-    "best",
-    "best (by validation mIoU), last, or the path of a checkpoint without "
-    "its .index.",
 )
 _OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Replace files that exist already."
@@ -40,6 +31,7 @@ _MAX_PIXELS = flags.DEFINE_integer(
     "config.data.max_pixels of the run.",
     lower_bound=1,
 )
+flags.adopt_module_key_flags(run_flags)
 flags.adopt_module_key_flags(inference_flags)
 
 
@@ -49,10 +41,10 @@ def main(argv):
     from tfseg import predict
 
     failures = predict.predict_files(
-        _WORKDIR.value,
+        run_flags.WORKDIR.value,
         input=_INPUT.value,
         output=_OUTPUT.value,
-        checkpoint=_CHECKPOINT.value,
+        checkpoint=run_flags.CHECKPOINT.value,
         overwrite=_OVERWRITE.value,
         max_pixels=_MAX_PIXELS.value,
         **inference_flags.options(),
