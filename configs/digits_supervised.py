@@ -7,6 +7,9 @@
 
 Arguments: labels (scenes with masks), steps, seed (of everything, also of the
 choice of the labeled scenes), dir.
+
+Measured, seeds 0, 1, 2, test mIoU at 80 labels and 3,000 steps: 43.7, 43.5,
+34.6 % (`python -m launch.demo --seed=S`).
 """
 
 from tfseg import config as config_lib

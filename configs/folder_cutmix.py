@@ -7,6 +7,8 @@
 Arguments: those of `folder_supervised`. The student's view of the unlabeled
 images has changed colors, as in the color augmentation follow-up of French et
 al.; set config.data.jitter_rate and config.data.gray_rate to 0 for the paper.
+
+Not yet run on real photographs.
 """
 
 from configs import digits_cutmix, folder_supervised

@@ -6,6 +6,8 @@
 
 Arguments: dir (see tfseg.datasets.folder for its layout), labels (number of
 labeled images, 0 = all), steps, crop (side, pixels), network, seed.
+
+Not yet run on real photographs.
 """
 
 from tfseg import config as config_lib
