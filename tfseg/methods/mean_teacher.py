@@ -206,16 +206,12 @@ def _check_choices(loss, ramp_name):
 
 
 def _check_rates(threshold, decay, box_proportion):
-    low, high = box_proportion
-    rates = {
-        "threshold": threshold,
-        "decay": decay,
-    }
-    for name, rate in rates.items():
+    for name, rate in {"threshold": threshold, "decay": decay}.items():
         if not 0 <= rate <= 1:
             raise ValueError(
                 f"`config.method.{name}` must be in [0, 1]. Received: {rate}."
             )
+    low, high = box_proportion
     if not 0 <= low <= high <= 1:
         raise ValueError(
             "`config.method.box_proportion` must be two increasing numbers "
