@@ -7,7 +7,6 @@ steps), evaluates both on the test scenes, exports the better network, and
 draws both beside the truth. Run again, it goes on where it was.
 """
 
-import json
 import os
 
 from absl import flags
@@ -98,7 +97,8 @@ def _draw(names, path):
         run = runs.load(_folder(name))
         title = name.replace("_", "-")
         predictors[title] = inference.Predictor(run.network)
-    ids = json.load(open(os.path.join(_folder(name), "split.json")))
+    # All runs have the same data set and validation scenes; take the last.
+    ids = runs.read_json(os.path.join(_folder(name), "split.json"))
     dataset = examples.open_dataset(run.config)
     pictured = pipeline.evaluation_batches(
         examples.pool(dataset, ids["validation"][:_PICTURED]), batch=1

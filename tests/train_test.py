@@ -7,10 +7,12 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from tensorflow import keras
 
 from tests import miniature
 from tfseg import runs, session, train
+from tfseg.networks import base as networks
 
 
 @pytest.fixture(scope="module")
@@ -214,3 +216,63 @@ def test_resume_of_two_replicas_is_bit_identical(folder, tmp_path):
     again = train.train(config, resumed)
     assert "resuming from step 4" in open(f"{resumed}/run.log").read()
     assert again["sha256"] == summary["sha256"]
+
+
+def test_photographs_of_any_size_and_mode(tmp_path):
+    """JPEG and PNG, gray, RGB, RGBA and palette, also in a sub-folder."""
+    folder = miniature.make_folder(tmp_path / "mine")
+    draw = np.random.default_rng(0)
+    (folder / "images" / "more").mkdir()
+    (folder / "labels" / "more").mkdir()
+    for i, (mode, suffix) in enumerate(
+        [
+            ("L", "jpg"),
+            ("RGB", "jpg"),
+            ("L", "png"),
+            ("RGBA", "png"),
+            ("P", "png"),
+        ]
+    ):
+        size = (9 + 4 * i, 40 - 5 * i)
+        pixels = draw.integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+        name = f"more/{mode}{i}"
+        image = Image.fromarray(pixels).convert(mode)
+        image.save(folder / "images" / f"{name}.{suffix}")
+        Image.new("L", size, i % 3).save(folder / "labels" / f"{name}.png")
+    (folder / "splits").mkdir()
+    (folder / "splits" / "val.txt").write_text("more/L0\nmore/P4\nim00\n")
+    summary = train.train(miniature.config(folder), str(tmp_path / "run"))
+    assert summary["steps"] == 6 and 0 <= summary["best_miou"] <= 1
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_pretrained_variables_have_a_rate_of_their_own(
+    folder, tmp_path, monkeypatch, precision
+):
+    """A multiplier of 0 holds them still, on two replicas."""
+    monkeypatch.setattr(
+        networks.Encoder,
+        "pretrained_variables",
+        property(lambda encoder: encoder.variables),
+    )
+    workdirs = [str(tmp_path / name) for name in ("still", "moving")]
+    encoders, decoders = [], []
+    for workdir, multiplier in zip(workdirs, (0.0, 1.0)):
+        config = miniature.config(
+            folder,
+            "supervised",
+            runtime__replicas=2,
+            runtime__precision=precision,
+            optimizer__pretrained_multiplier=multiplier,
+        )
+        train.train(config, workdir)
+        network = runs.load(workdir, "last").network
+        encoders.append([v.numpy() for v in network.encoder.trainable_weights])
+        decoders.append([v.numpy() for v in network.decoder.trainable_weights])
+    keras.utils.set_random_seed(0)
+    start = runs.build_network(config, 3)
+    for still, moving, first in zip(*encoders, start.encoder.trainable_weights):
+        np.testing.assert_array_equal(still, first)
+        assert not np.array_equal(moving, first)
+    for still, first in zip(decoders[0], start.decoder.trainable_weights):
+        assert not np.array_equal(still, first)

@@ -6,6 +6,7 @@ import os
 import tempfile
 
 import tensorflow as tf
+from absl import logging
 
 
 class Deployed(tf.Module):
@@ -99,7 +100,13 @@ def _save(network, info, path, classes):
         "serving_default": module.from_images,
         "from_encoded": module.from_encoded,
     }
-    tf.saved_model.save(module, path, signatures=signatures)
+    # TensorFlow lists every variable that it renames inside, at INFO.
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.WARNING)
+    try:
+        tf.saved_model.save(module, path, signatures=signatures)
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _outputs(prob):

@@ -7,6 +7,9 @@ from PIL import Image, ImageDraw
 
 _GAP = 4
 _TITLE = 16
+# Of one panel in TensorBoard: four panels of a photograph as it is would be
+# hundreds of megabytes.
+_MOST_PIXELS_A_SIDE = 512
 
 
 def colorize(label, info):
@@ -33,7 +36,8 @@ def pictures(predictor, examples, info):
       info: datasets.base.Info.
 
     Returns:
-      uint8 [N, h, w, 3]; smaller images are padded with white.
+      uint8 [N, h, w, 3]; a panel has at most 512 pixels a side (every n-th
+      pixel of a larger image), smaller images are padded with white.
     """
     strips = []
     for image, label in examples:
@@ -45,7 +49,8 @@ def pictures(predictor, examples, info):
             colorize(prob.argmax(-1), info),
             np.repeat(confidence, 3, -1),
         ]
-        strips.append(np.concatenate(panels, 1))
+        step = -(-max(panels[0].shape[:2]) // _MOST_PIXELS_A_SIDE)
+        strips.append(np.concatenate([x[::step, ::step] for x in panels], 1))
     return _same_size(strips)
 
 

@@ -99,29 +99,33 @@ def claim(workdir, config):
         )
 
 
-def write_inputs(workdir, config, dataset, split, *, chief):
-    """Notes what the run learns from; refuses to resume on other ids.
-
-    Called when all checks have passed, so that a mistake in the first config
-    does not claim the workdir.
+def check_split(workdir, split):
+    """Refuses to resume a run on other ids than it started with.
 
     Raises:
-      ValueError: the ids are not those that the run started with.
+      ValueError: names both digests.
     """
     path = os.path.join(workdir, "split.json")
-    if os.path.exists(path):
-        digest = read_json(path)["digest"]
-        if digest != split.digest():
-            raise ValueError(
-                f"The images of this run have changed: {path} has the ids' "
-                f"digest {digest}, now it is {split.digest()}. Restore the "
-                "data set to resume, or use another --workdir."
-            )
-    if chief:
-        info = dataset.info.to_dict()
-        write_json(os.path.join(workdir, "dataset.json"), info)
-        write_json(path, split.to_dict())
-        write_json(os.path.join(workdir, "config.json"), config.to_dict())
+    if not os.path.exists(path):
+        return
+    digest = read_json(path)["digest"]
+    if digest != split.digest():
+        raise ValueError(
+            f"The images of this run have changed: {path} has the ids' "
+            f"digest {digest}, now it is {split.digest()}. Restore the "
+            "data set to resume, or use another --workdir."
+        )
+
+
+def write_inputs(workdir, config, info, split):
+    """Notes what the run learns from, the config first: it claims the workdir.
+
+    Called when all checks have passed, so that a mistake in the first config
+    claims nothing.
+    """
+    write_json(os.path.join(workdir, "config.json"), config.to_dict())
+    write_json(os.path.join(workdir, "dataset.json"), info.to_dict())
+    write_json(os.path.join(workdir, "split.json"), split.to_dict())
 
 
 def build_network(config, num_classes):

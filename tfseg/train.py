@@ -50,10 +50,12 @@ def train(config, workdir):
                 "images without masks to images/, or set "
                 "`config.split.unlabeled_includes_labeled` to True."
             )
+        runs.check_split(workdir, split)
         session = session_lib.Session(
             config, workdir, strategy, method_leaf, dataset, split
         )
-        runs.write_inputs(workdir, config, dataset, split, chief=worker == 0)
+        if worker == 0:
+            runs.write_inputs(workdir, config, dataset.info, split)
         return session.run()
 
 
