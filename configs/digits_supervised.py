@@ -32,8 +32,7 @@ def get_config(arg=""):
     config.network = {
         "name": "fcn",
         "width": 16,
-        "batch_norm_momentum": 0.9,
-        "batch_norm_synchronized": False,
+        "batch_norm": {"momentum": 0.9, "synchronized": False},
     }
     config.method = {"name": "supervised"}
     config.optimizer.name = "adam"

@@ -16,8 +16,7 @@ _NETWORKS = {
     "fcn": {
         "name": "fcn",
         "width": 24,
-        "batch_norm_momentum": 0.9,
-        "batch_norm_synchronized": False,
+        "batch_norm": {"momentum": 0.9, "synchronized": False},
     },
     "deeplab_v3_plus": {
         "name": "deeplab_v3_plus",

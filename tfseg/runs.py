@@ -131,7 +131,7 @@ def write_inputs(workdir, config, info, split):
 def build_network(config, num_classes):
     """A network with its variables, as `config.network` says."""
     leaf = lookup.module("networks", config.network.name)
-    options = dict(config.network)
+    options = config.network.to_dict()
     options.pop("name")
     lookup.check_arguments(
         leaf.build, options | {"num_classes": num_classes}, "config.network"

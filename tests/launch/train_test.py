@@ -159,7 +159,7 @@ def test_two_workers_end_with_the_weights_of_one(folder, tmp_path):
     # More steps than the workers go without asking each other to stop.
     config = miniature.config(folder, train__steps=12)
     # Else each worker normalizes by the statistics of its own part.
-    config.network.batch_norm_synchronized = True
+    config.network.batch_norm.synchronized = True
     flags = miniature.flags(config)
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
     done = miniature.run("train", *flags, f"--workdir={one}")

@@ -14,7 +14,12 @@ from tfseg.networks import base
 NUM_CLASSES = 3
 LEAVES = lookup.names("networks")
 # Narrower than the default where the network lets us.
-SMALL = {"fcn": dict(width=4)}
+SMALL = {
+    "fcn": dict(width=4),
+    "deeplab_v2": dict(depth=50),
+    "dense_unet": dict(depth=121),
+    "hrnet": dict(width=18),
+}
 SIZES = [(64, 64), (33, 49), (1, 1)]
 
 
@@ -44,6 +49,8 @@ def test_all_variables_exist_after_construction(leaf):
     network = shared(leaf)
     assert isinstance(network, base.Network)
     assert network.num_classes == NUM_CLASSES
+    assert isinstance(network.encoder, base.Encoder)
+    assert isinstance(network.decoder, base.Decoder)
     count = len(network.variables)
     network(images(1, 17, 17, 3))
     assert len(network.variables) == count > 0
@@ -81,9 +88,32 @@ def test_encoder_tells_what_it_returns(leaf):
     )
     for name, feature in features.items():
         stride = int(name[len("stride") :])
-        assert feature.shape[1:3] == (64 // stride, 32 // stride)
+        # Max pooling that rounds sizes up may add one.
+        assert feature.shape[1] - 64 // stride in (0, 1)
+        assert feature.shape[2] - 32 // stride in (0, 1)
     assert encoder.top == f"stride{encoder.output_stride}"
     assert encoder.top == list(features)[-1]
+
+
+def test_a_decoder_embeds_and_classifies(leaf):
+    network = shared(leaf)
+    features = network.encoder(images(1, 32, 48, 3))
+    embedding = network.decoder.embed(features)
+    expected = network.decoder(features)
+    found = network.decoder.classify(embedding, features["image_size"])
+    np.testing.assert_array_equal(found, expected)
+    small = network.decoder.classify(embedding, None)
+    assert small.dtype == tf.float32 and small.shape[3] == NUM_CLASSES
+
+
+def test_a_new_decoder_has_the_form_but_not_the_values(leaf):
+    network = shared(leaf)
+    other = network.new_decoder()
+    old, new = network.decoder.variables, other.variables
+    assert [v.shape for v in old] == [v.shape for v in new]
+    assert not {v.ref() for v in old} & {v.ref() for v in new}
+    kernels = [(a, b) for a, b in zip(old, new) if a.shape.rank == 4]
+    assert all((a.numpy() != b.numpy()).any() for a, b in kernels)
 
 
 def test_gradients_reach_every_variable_and_statistics_move(leaf):

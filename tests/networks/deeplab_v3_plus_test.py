@@ -69,7 +69,7 @@ def test_torchvision_head_counts_and_dropout():
         aspp_rates=(1, 2, 3),
         multi_grid=(1, 1, 1),
         dilate_first_block=False,
-        batch_norm_frozen=True,
+        batch_norm=dict(frozen=True),
     )
     # Frozen statistics of the encoder: gamma and beta are not trained.
     assert count(network.encoder.trainable_variables) == 23508032 - 53120
@@ -91,13 +91,13 @@ def test_torchvision_head_counts_and_dropout():
     "options, message",
     [
         (dict(head="aspp"), "`head` must be one of 'cps', 'torchvision'"),
-        (dict(depth=18), "`depth` must be one of 50, 101.*depth=18"),
+        (dict(depth=18), "`depth` must be one of 50, 101, 152.*depth=18"),
         (dict(stem="v1c"), "`stem` must be one of 'plain', 'deep'"),
         (dict(output_stride=4), "`output_stride` must be one of 8, 16, 32"),
         (dict(aspp_rates=(0, 6)), "`aspp_rates` must be"),
         (dict(multi_grid=(1, 2)), "`multi_grid` must be three"),
-        (dict(batch_norm_momentum=1.0), "`batch_norm_momentum` must be"),
-        (dict(batch_norm_epsilon=0.0), "`batch_norm_epsilon` must be"),
+        (dict(batch_norm=dict(momentum=1.0)), "`batch_norm.momentum` must be"),
+        (dict(batch_norm=dict(epsilon=0.0)), "`batch_norm.epsilon` must be"),
         (dict(num_classes=1), "Received: num_classes=1"),
     ],
 )

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-from tfseg.networks.encoders import resnet
+from tfseg.networks import base
 
 
 def parameter(index, name, shape):
@@ -38,5 +38,5 @@ def assign(model, golden):
 
 def image(golden):
     """The golden network's input before normalization."""
-    mean, std = np.array(resnet.IMAGENET_MEAN), np.array(resnet.IMAGENET_STD)
-    return (golden["x"] * std + mean).astype(np.float32)
+    mean, std = base.NORMALIZATIONS["torch"]
+    return (golden["x"] * np.array(std) + mean).astype(np.float32)

@@ -4,7 +4,17 @@
 import tensorflow as tf
 from tensorflow import keras
 
+from tfseg.networks.weights import pretrained
+
 IMAGE_SHAPE = (None, None, None, 3)
+
+# Mean and standard deviation per channel, RGB in [0, 255], that an encoder
+# was trained with: PyTorch's, and that of the Caffe models (keras.applications
+# ResNet and VGG).
+NORMALIZATIONS = {
+    "torch": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "caffe": ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),
+}
 
 
 class Encoder(keras.Model):
@@ -17,26 +27,45 @@ class Encoder(keras.Model):
       feature_channels: dict, name of feature -> number of channels, shallow
         to deep. The last one is `top`, which feature perturbations work on.
       output_stride: image pixels per pixel of the top feature.
+      architecture: what published weights of it are called, for example
+        "resnet50"; "" if there are none.
+      normalization: key of NORMALIZATIONS, for `normalize`.
     """
 
-    def __init__(self, *, feature_channels, output_stride, **kwargs):
+    def __init__(
+        self,
+        *,
+        feature_channels,
+        output_stride,
+        architecture="",
+        normalization="torch",
+        **kwargs,
+    ):
         # An image in [0, 255] is not for half precision: bfloat16 would
         # round it before it is normalized.
         super().__init__(autocast=False, **kwargs)
+        check_choice("normalization", normalization, tuple(NORMALIZATIONS))
         self.feature_channels = feature_channels
         self.output_stride = output_stride
+        self.architecture = architecture
+        self.normalization = normalization
         self.top = list(feature_channels)[-1]
         self.pretrained = False
 
     @property
+    def backbone(self):
+        """The part of which there are published weights: an Encoder."""
+        return self
+
+    @property
     def pretrained_variables(self):
         """Variables that came from a file; empty if trained from scratch."""
-        return self.variables if self.pretrained else []
+        return self.backbone.variables if self.backbone.pretrained else []
 
-    def load_pretrained(self, path):
-        """Loads a file that `save_weights` of the same encoder wrote."""
-        self.load_weights(path)
-        self.pretrained = True
+    def normalize(self, image):
+        """RGB in [0, 255] -> about zero mean, as the weights want it."""
+        mean, std = NORMALIZATIONS[self.normalization]
+        return (image - tf.constant(mean)) / tf.constant(std)
 
     def features(self, image, training):
         """Dict of named features of a float32 image in [0, 255]."""
@@ -49,6 +78,29 @@ class Encoder(keras.Model):
         return {"image_size": tf.shape(image)[1:3], **features}
 
 
+class Decoder(keras.layers.Layer):
+    """The encoder's dict -> logits, in two steps.
+
+    A subclass writes `embed(features, training)`, the map on which the
+    classifier works, and `classify(embedding, image_size, training)`, float32
+    logits at `image_size`, or at the embedding's own size if that is None.
+    """
+
+    def embed(self, features, training=None):
+        """[B, h, w, K] of compute dtype."""
+        raise NotImplementedError
+
+    def classify(self, embedding, image_size, training=None):
+        """float32 logits [B, *image_size, C]."""
+        raise NotImplementedError
+
+    def call(self, features, training=None):
+        embedding = self.embed(features, training=training)
+        return self.classify(
+            embedding, features["image_size"], training=training
+        )
+
+
 class Network(keras.Model):
     """float32 image [B, H, W, 3] in [0, 255] -> float32 logits [B, H, W, C].
 
@@ -56,20 +108,33 @@ class Network(keras.Model):
 
     Args:
       encoder: Encoder.
-      decoder: layer, the encoder's dict -> logits.
+      make_decoder: function without arguments that makes a Decoder.
       num_classes: C.
+      weights: published weights of the encoder's backbone, see
+        `weights.pretrained.load`; "" for none.
     """
 
-    def __init__(self, encoder, decoder, num_classes, **kwargs):
+    def __init__(
+        self, encoder, make_decoder, num_classes, weights="", **kwargs
+    ):
         super().__init__(autocast=False, **kwargs)
         self.num_classes = num_classes
         self.encoder = encoder
-        self.decoder = decoder
+        self._make_decoder = make_decoder
+        self.decoder = make_decoder()
         self.build(IMAGE_SHAPE)
+        if weights:
+            pretrained.load(encoder.backbone, weights)
+            encoder.backbone.pretrained = True
 
     def call(self, image, training=None):
         features = self.encoder(image, training=training)
         return self.decoder(features, training=training)
+
+    def new_decoder(self):
+        """Another decoder of the same form, with variables of its own."""
+        other = Network(self.encoder, self._make_decoder, self.num_classes)
+        return other.decoder
 
 
 def check_choice(name, value, choices):
@@ -90,13 +155,12 @@ def check_num_classes(num_classes):
         )
 
 
-def check_weights_exist(path):
-    """Raises ValueError, naming the file, unless it exists."""
-    if not tf.io.gfile.exists(path):
+def check_dilations(name, values):
+    """Raises ValueError unless there are dilations, all of 1 or more."""
+    if not values or min(values) < 1:
         raise ValueError(
-            f"`weights` must name an existing file. Received: {path!r}. "
-            "Write one with `network.encoder.save_weights(...)`, or leave "
-            "`weights` empty to train from scratch."
+            f"`{name}` must be dilations of at least 1. "
+            f"Received: {name}={tuple(values)}."
         )
 
 

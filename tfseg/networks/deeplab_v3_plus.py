@@ -15,8 +15,9 @@ depth=101, output_stride=8, aspp_rates=(12, 24, 36), multi_grid=(1, 1, 1) and
 dilate_first_block=False.
 """
 
+import functools
+
 import tensorflow as tf
-from tensorflow import keras
 
 from tfseg.networks import base
 from tfseg.networks.encoders import resnet
@@ -29,17 +30,21 @@ FILTERS = 256
 LOW_LEVEL_FILTERS = 48
 
 
-class Decoder(keras.layers.Layer):
+class Decoder(base.Decoder):
     """ASPP on the top feature, joined with the one at stride 4."""
 
-    def __init__(self, num_classes, *, head, top, rates, batch_norm):
+    def __init__(
+        self, num_classes, *, head, top, rates, batch_norm, dilated_conv
+    ):
         super().__init__()
         self.head, self.top = head, top
         self.align_corners = head == "cps"
         pooling = (
             aspp.SummedPooling if head == "cps" else aspp.ConcatenatedPooling
         )
-        self.pooling = pooling(FILTERS, rates, batch_norm=batch_norm)
+        self.pooling = pooling(
+            FILTERS, rates, batch_norm=batch_norm, dilated_conv=dilated_conv
+        )
         self.low_level = convolution.ConvBatchNorm(
             LOW_LEVEL_FILTERS, batch_norm=batch_norm
         )
@@ -47,17 +52,9 @@ class Decoder(keras.layers.Layer):
             convolution.ConvBatchNorm(FILTERS, 3, batch_norm=batch_norm)
             for _ in range(2)
         ]
-        # PyTorch's default for the bias, which both repositories leave.
-        bound = FILTERS**-0.5
-        self.classifier = keras.layers.Conv2D(
-            num_classes,
-            1,
-            dtype="float32",
-            kernel_initializer=convolution.kaiming_normal(),
-            bias_initializer=keras.initializers.RandomUniform(-bound, bound),
-        )
+        self.classifier = convolution.classifier(num_classes, FILTERS)
 
-    def call(self, features, training=None):
+    def embed(self, features, training=None):
         low = self.low_level(features["stride4"], training=training)
         high = self.pooling(features[self.top], training=training)
         high = self._resize(high, tf.shape(low)[1:3])
@@ -66,7 +63,13 @@ class Decoder(keras.layers.Layer):
         )
         for layer in self.merge:
             x = layer(x, training=training)
-        return self._resize(self.classifier(x), features["image_size"])
+        return x
+
+    def classify(self, embedding, image_size, training=None):
+        logits = self.classifier(embedding)
+        return (
+            logits if image_size is None else self._resize(logits, image_size)
+        )
 
     def _resize(self, x, size):
         return resize.bilinear(x, size, align_corners=self.align_corners)
@@ -82,57 +85,53 @@ def build(
     head="cps",
     multi_grid=(1, 2, 4),
     dilate_first_block=True,
+    stride_on="3x3",
     weights="",
-    batch_norm_momentum=0.9,
-    batch_norm_epsilon=1e-5,
-    batch_norm_synchronized=False,
-    batch_norm_frozen=False,
+    normalization="torch",
+    dilated_conv="auto",
+    batch_norm=None,
 ):
     """The network.
 
     Args:
       num_classes: classes including the background.
-      depth, stem, output_stride, multi_grid, dilate_first_block, weights: of
-        the encoder, see `encoders.resnet.build`.
+      depth, stem, output_stride, multi_grid, dilate_first_block, stride_on,
+        normalization: of the encoder, see `encoders.resnet.build`.
       aspp_rates: dilations of the 3x3 branches, for this output stride;
         (12, 24, 36) is usual at 8.
       head: "cps" or "torchvision".
-      batch_norm_momentum, batch_norm_epsilon, batch_norm_synchronized: of
-        every BatchNorm, see `layers.batch_norm.factory`.
-      batch_norm_frozen: freezes the BatchNorm of the encoder.
+      weights: of the encoder, see `weights.pretrained.load`; "" for none.
+      dilated_conv: see `layers.dilated.Conv2D`.
+      batch_norm: mapping, see `layers.batch_norm.factories`.
 
     Returns:
       base.Network; its top feature is f"stride{output_stride}".
 
     Raises:
-      ValueError: for an unknown choice, or if `weights` does not exist.
+      ValueError: for an unknown choice or unfit weights.
     """
     base.check_num_classes(num_classes)
     base.check_choice("head", head, HEADS)
-    if not aspp_rates or min(aspp_rates) < 1:
-        raise ValueError(
-            "`aspp_rates` must be dilations of at least 1. "
-            f"Received: aspp_rates={tuple(aspp_rates)}."
-        )
-    options = dict(
-        momentum=batch_norm_momentum,
-        epsilon=batch_norm_epsilon,
-        synchronized=batch_norm_synchronized,
-    )
+    base.check_dilations("aspp_rates", aspp_rates)
+    encoder_norm, decoder_norm = batch_norms.factories(batch_norm)
     encoder = resnet.build(
         depth=depth,
         stem=stem,
+        stride_on=stride_on,
         output_stride=output_stride,
         multi_grid=multi_grid,
         dilate_first_block=dilate_first_block,
-        weights=weights,
-        batch_norm=batch_norms.factory(frozen=batch_norm_frozen, **options),
+        normalization=normalization,
+        dilated_conv=dilated_conv,
+        batch_norm=encoder_norm,
     )
-    decoder = Decoder(
+    make_decoder = functools.partial(
+        Decoder,
         num_classes,
         head=head,
         top=encoder.top,
         rates=aspp_rates,
-        batch_norm=batch_norms.factory(**options),
+        batch_norm=decoder_norm,
+        dilated_conv=dilated_conv,
     )
-    return base.Network(encoder, decoder, num_classes)
+    return base.Network(encoder, make_decoder, num_classes, weights)

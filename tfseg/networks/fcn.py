@@ -9,6 +9,8 @@ Dense convolutions on purpose: with so few channels a separable convolution
 has a third of the multiplications but takes longer on a CPU.
 """
 
+import functools
+
 import tensorflow as tf
 from tensorflow import keras
 
@@ -67,7 +69,7 @@ class Encoder(base.Encoder):
         return features
 
 
-class Decoder(keras.layers.Layer):
+class Decoder(base.Decoder):
     """Up over the skips at strides 4 and 2, then logits at image size."""
 
     def __init__(self, num_classes, width, batch_norm):
@@ -83,31 +85,27 @@ class Decoder(keras.layers.Layer):
         )
         self.classifier = keras.layers.Conv2D(num_classes, 1, dtype="float32")
 
-    def call(self, features, training=None):
+    def embed(self, features, training=None):
         x = self.squeeze(features["stride8"], training=training)
         x = _join(x, features["stride4"])
         x = self.merge_stride4(x, training=training)
         x = _join(x, features["stride2"])
-        x = self.merge_stride2(x, training=training)
-        return resize.bilinear(
-            self.classifier(x), features["image_size"], align_corners=True
-        )
+        return self.merge_stride2(x, training=training)
+
+    def classify(self, embedding, image_size, training=None):
+        logits = self.classifier(embedding)
+        if image_size is None:
+            return logits
+        return resize.bilinear(logits, image_size, align_corners=True)
 
 
-def build(
-    *,
-    num_classes,
-    width=16,
-    batch_norm_momentum=0.9,
-    batch_norm_synchronized=False,
-):
+def build(*, num_classes, width=16, batch_norm=None):
     """The network.
 
     Args:
       num_classes: classes including the background.
       width: channels at stride 2; twice and four times as many below it.
-      batch_norm_momentum: what running statistics keep per step.
-      batch_norm_synchronized: take batch statistics over all replicas.
+      batch_norm: mapping, see `layers.batch_norm.factories`.
 
     Returns:
       base.Network; its top feature is "stride8".
@@ -120,12 +118,10 @@ def build(
         raise ValueError(
             f"`width` must be at least 1. Received: width={width}."
         )
-    batch_norm = batch_norms.factory(
-        momentum=batch_norm_momentum, synchronized=batch_norm_synchronized
-    )
+    encoder_norm, decoder_norm = batch_norms.factories(batch_norm)
     return base.Network(
-        Encoder(width, batch_norm),
-        Decoder(num_classes, width, batch_norm),
+        Encoder(width, encoder_norm),
+        functools.partial(Decoder, num_classes, width, decoder_norm),
         num_classes,
     )
 

@@ -53,7 +53,9 @@ def test_deep_stem_at_output_stride_8_is_the_official_one_of_cct():
 def test_dilation_instead_of_stride_agrees_at_shared_positions(height):
     def stage(blocks):
         return [
-            resnet.Bottleneck(2, stride, dilation, n == 0, batch_norm.factory())
+            resnet.Bottleneck(
+                2, stride, dilation, n == 0, batch_norm=batch_norm.factory()
+            )
             for n, (stride, dilation) in enumerate(blocks)
         ]
 
@@ -71,20 +73,3 @@ def test_dilation_instead_of_stride_agrees_at_shared_positions(height):
         b.set_weights(a.get_weights())
     found = run(dilated, x)
     np.testing.assert_allclose(found[:, ::2, ::2], expected, atol=1e-5)
-
-
-def test_saved_weights_load_and_count_as_pretrained(tmp_path):
-    path = str(tmp_path / "encoder.weights.h5")
-    first = resnet.build(stem="plain")
-    assert sum(int(tf.size(v)) for v in first.trainable_variables) == 23508032
-    first.save_weights(path)
-    second = resnet.build(stem="plain", weights=path)
-    assert first.pretrained_variables == []
-    assert len(second.pretrained_variables) == len(second.variables) > 0
-    for a, b in zip(first.variables, second.variables):
-        np.testing.assert_array_equal(a, b)
-
-
-def test_missing_weights_are_named(tmp_path):
-    with pytest.raises(ValueError, match="absent.weights.h5"):
-        resnet.build(weights=str(tmp_path / "absent.weights.h5"))

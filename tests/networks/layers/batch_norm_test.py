@@ -33,5 +33,5 @@ def test_frozen_uses_and_keeps_its_statistics():
 
 @pytest.mark.parametrize("momentum", [-0.1, 1.0])
 def test_momentum_out_of_range(momentum):
-    with pytest.raises(ValueError, match=f"batch_norm_momentum={momentum}"):
+    with pytest.raises(ValueError, match=f"batch_norm.momentum={momentum}"):
         batch_norm.factory(momentum=momentum)

@@ -24,17 +24,27 @@ class SummedPooling(keras.layers.Layer):
       rates: dilations of the 3x3 branches.
       hidden: channels of a branch; `filters` if None.
       batch_norm: function that makes a BatchNorm layer.
+      dilated_conv: see `dilated.Conv2D`.
 
     Source: TorchSemiSeg exp.voc/*/network.py, ASPP.
     """
 
     def __init__(
-        self, filters, rates, *, hidden=None, batch_norm=batch_norms.factory()
+        self,
+        filters,
+        rates,
+        *,
+        hidden=None,
+        batch_norm=batch_norms.factory(),
+        dilated_conv="auto",
     ):
         super().__init__()
         hidden = hidden or filters
         self.branches = [convolution.convolution(hidden)] + [
-            convolution.convolution(hidden, 3, dilation=rate) for rate in rates
+            convolution.convolution(
+                hidden, 3, dilation=rate, dilated_conv=dilated_conv
+            )
+            for rate in rates
         ]
         self.branch_norm = batch_norm()
         self.pooled_branch = convolution.ConvBatchNorm(
@@ -60,15 +70,26 @@ class ConcatenatedPooling(keras.layers.Layer):
       filters: channels of the result and of a branch.
       rates: dilations of the 3x3 branches.
       batch_norm: function that makes a BatchNorm layer.
+      dilated_conv: see `dilated.Conv2D`.
 
     Source: torchvision segmentation/deeplabv3.py, ASPP, as described in the
     notes on CutMix-Seg and CAC.
     """
 
-    def __init__(self, filters, rates, *, batch_norm=batch_norms.factory()):
+    def __init__(
+        self,
+        filters,
+        rates,
+        *,
+        batch_norm=batch_norms.factory(),
+        dilated_conv="auto",
+    ):
         super().__init__()
         block = functools.partial(
-            convolution.ConvBatchNorm, filters, batch_norm=batch_norm
+            convolution.ConvBatchNorm,
+            filters,
+            batch_norm=batch_norm,
+            dilated_conv=dilated_conv,
         )
         self.branches = [block()] + [block(3, dilation=rate) for rate in rates]
         self.pooled_branch = block()

@@ -5,6 +5,8 @@ import functools
 
 from tensorflow import keras
 
+from tfseg import lookup
+
 
 def factory(*, momentum=0.9, epsilon=1e-5, synchronized=False, frozen=False):
     """A function without arguments that makes one BatchNorm layer.
@@ -22,13 +24,13 @@ def factory(*, momentum=0.9, epsilon=1e-5, synchronized=False, frozen=False):
     """
     if not 0 <= momentum < 1:
         raise ValueError(
-            "`batch_norm_momentum` must be in [0, 1). "
-            f"Received: batch_norm_momentum={momentum}."
+            "`batch_norm.momentum` must be in [0, 1). "
+            f"Received: batch_norm.momentum={momentum}."
         )
     if epsilon <= 0:
         raise ValueError(
-            "`batch_norm_epsilon` must be positive. "
-            f"Received: batch_norm_epsilon={epsilon}."
+            "`batch_norm.epsilon` must be positive. "
+            f"Received: batch_norm.epsilon={epsilon}."
         )
     return functools.partial(
         keras.layers.BatchNormalization,
@@ -37,3 +39,20 @@ def factory(*, momentum=0.9, epsilon=1e-5, synchronized=False, frozen=False):
         synchronized=synchronized,
         trainable=not frozen,
     )
+
+
+def factories(options, **defaults):
+    """Of a network: the factory for its encoder and that for its decoder.
+
+    Args:
+      options: mapping with arguments of `factory`, or None. `frozen` is for
+        the encoder alone.
+      **defaults: for what `options` leaves out.
+
+    Raises:
+      ValueError: an unknown option, or one that is out of range.
+    """
+    options = {**defaults, **(options or {})}
+    lookup.check_arguments(factory, options, "config.network.batch_norm")
+    encoder = factory(**options)
+    return encoder, factory(**{**options, "frozen": False})

@@ -5,6 +5,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tfseg.networks.layers import batch_norm as batch_norms
+from tfseg.networks.layers import dilated
 
 
 def kaiming_normal(mode="fan_in"):
@@ -16,16 +17,52 @@ def kaiming_normal(mode="fan_in"):
     return keras.initializers.VarianceScaling(2.0, mode, "untruncated_normal")
 
 
-def convolution(filters, size=1, strides=1, dilation=1, fan="fan_in"):
-    """Conv2D without bias. It pads by itself only where stride is 1."""
-    return keras.layers.Conv2D(
-        filters,
-        size,
+def convolution(
+    filters,
+    size=1,
+    strides=1,
+    dilation=1,
+    *,
+    dilated_conv="auto",
+    kernel_initializer=None,
+    use_bias=False,
+    **options,
+):
+    """Conv2D, by default without bias. It pads itself only where stride is 1.
+
+    Args:
+      filters, size, strides, dilation: of the convolution; `size` is odd.
+      dilated_conv: how to compute a dilated one, see `dilated.Conv2D`.
+      kernel_initializer: `kaiming_normal()` if None.
+      use_bias, **options: as in keras.layers.Conv2D.
+    """
+    options.update(
+        filters=filters,
+        kernel_size=size,
         strides=strides,
         dilation_rate=dilation,
         padding="same" if strides == 1 else "valid",
-        use_bias=False,
-        kernel_initializer=kaiming_normal(fan),
+        use_bias=use_bias,
+        kernel_initializer=kernel_initializer or kaiming_normal(),
+    )
+    if dilation == 1:
+        return keras.layers.Conv2D(**options)
+    return dilated.Conv2D(implementation=dilated_conv, **options)
+
+
+def classifier(num_classes, fan_in):
+    """1x1 convolution to float32 logits, with PyTorch's default for the bias.
+
+    Args:
+      num_classes: C.
+      fan_in: channels that it sees.
+    """
+    bound = fan_in**-0.5
+    return convolution(
+        num_classes,
+        dtype="float32",
+        use_bias=True,
+        bias_initializer=keras.initializers.RandomUniform(-bound, bound),
     )
 
 
@@ -46,6 +83,7 @@ class ConvBatchNorm(keras.layers.Layer):
       activation: a function of a tensor, or None.
       batch_norm: function that makes a BatchNorm layer.
       fan: "fan_in" or "fan_out" of the initializer.
+      dilated_conv: how to compute a dilated one, see `dilated.Conv2D`.
     """
 
     def __init__(
@@ -58,11 +96,19 @@ class ConvBatchNorm(keras.layers.Layer):
         activation=tf.nn.relu,
         batch_norm=batch_norms.factory(),
         fan="fan_in",
+        dilated_conv="auto",
     ):
         super().__init__()
         self.margin = dilation * (size // 2) if strides > 1 else 0
         self.activation = activation
-        self.convolution = convolution(filters, size, strides, dilation, fan)
+        self.convolution = convolution(
+            filters,
+            size,
+            strides,
+            dilation,
+            dilated_conv=dilated_conv,
+            kernel_initializer=kaiming_normal(fan),
+        )
         self.batch_norm = batch_norm()
 
     def call(self, x, training=None):
