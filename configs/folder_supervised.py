@@ -5,25 +5,14 @@
         --workdir=runs/mine_supervised
 
 Arguments: dir (see tfseg.datasets.folder for its layout), labels (number of
-labeled images, 0 = all), steps, crop (side, pixels), network, seed.
+labeled images, 0 = all), steps, crop (side, pixels), network (a name in
+configs/networks.py), seed.
 
 Not yet run on real photographs.
 """
 
+from configs import networks
 from tfseg import config as config_lib
-
-_NETWORKS = {
-    "fcn": {
-        "name": "fcn",
-        "width": 24,
-        "batch_norm": {"momentum": 0.9, "synchronized": False},
-    },
-    "deeplab_v3_plus": {
-        "name": "deeplab_v3_plus",
-        "depth": 50,
-        "output_stride": 16,
-    },
-}
 
 
 def get_config(arg=""):
@@ -37,7 +26,7 @@ def get_config(arg=""):
     config.split.seed = options.seed
     config.split.num_labeled = options.labels
     config.data.crop = (options.crop, options.crop)
-    config.network = _NETWORKS.get(options.network, {"name": options.network})
+    config.network = networks.get(options.network)
     config.method = {"name": "supervised"}
     config.train.steps = options.steps
     config.train.labeled_batch = 8

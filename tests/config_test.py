@@ -4,11 +4,14 @@ import pathlib
 
 import pytest
 
+from configs import networks
 from tfseg import config as config_lib
 from tfseg import lookup
+from tfseg.networks.layers import batch_norm
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "configs"
-NAMES = sorted(p.stem for p in FOLDER.glob("[a-z]*.py"))
+# Of experiments; networks.py is what they choose from.
+NAMES = sorted({p.stem for p in FOLDER.glob("[a-z]*.py")} - {"networks"})
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -24,6 +27,23 @@ def test_config_is_valid_and_names_real_options(name):
         leaf = lookup.module(f"{kind}s", config[kind].name)
         lookup.check_arguments(leaf.build, options, f"config.{kind}")
     assert (FOLDER / f"{name}.py").read_text().count("launch.train") == 1
+
+
+@pytest.mark.parametrize("name", list(networks.NETWORKS))
+def test_a_network_names_every_option(name):
+    """So that each can be set on the command line."""
+    options = networks.get(name)
+    leaf = lookup.module("networks", options.pop("name"))
+    assert set(options) | {"num_classes"} == set(lookup.options(leaf.build))
+    norm = set(lookup.options(batch_norm.factory))
+    assert set(options.get("batch_norm", norm)) == norm
+
+
+def test_every_network_has_a_configuration_and_a_wrong_name_the_choices():
+    used = {options["name"] for options in networks.NETWORKS.values()}
+    assert used == set(lookup.names("networks"))
+    with pytest.raises(ValueError, match="Did you mean 'fcn'.*Available: fcn"):
+        networks.get("fnc")
 
 
 def test_compared_configs_differ_in_the_method_alone():

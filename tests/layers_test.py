@@ -20,6 +20,8 @@ LAYERS = [
     {"methods"},
     {
         "train",
+        "benchmarks",
+        "convert",
         "evaluate",
         "examples",
         "export",

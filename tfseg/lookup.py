@@ -46,6 +46,15 @@ def suggestion(name, choices):
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
+def options(function):
+    """The keyword-only parameters of a function, by name."""
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind == inspect.Parameter.KEYWORD_ONLY
+    }
+
+
 def check_arguments(function, arguments, where):
     """Checks keyword arguments against a signature before calling.
 
@@ -57,18 +66,14 @@ def check_arguments(function, arguments, where):
     Raises:
       ValueError: names an unknown or missing option and lists the choices.
     """
-    options = {
-        name: parameter
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind == inspect.Parameter.KEYWORD_ONLY
-    }
+    known = options(function)
     for name in arguments:
-        if name not in options:
+        if name not in known:
             raise ValueError(
                 f"Unknown option `{where}.{name}`."
-                f"{suggestion(name, options)} Available: "
-                f"{', '.join(sorted(options)) or 'none'}."
+                f"{suggestion(name, known)} Available: "
+                f"{', '.join(sorted(known)) or 'none'}."
             )
-    for name, parameter in options.items():
+    for name, parameter in known.items():
         if parameter.default is parameter.empty and name not in arguments:
             raise ValueError(f"Option `{where}.{name}` is missing.")

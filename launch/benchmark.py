@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures what things cost here.
+
+    python -m launch.benchmark --suite=networks --json=benchmark.jsonl
+
+Prints a table and adds one line of JSON per case to the file.
+"""
+
+from absl import flags, logging
+
+from configs import networks
+from launch import entry
+from tfseg import lookup
+
+_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
+_SUITE = flags.DEFINE_string(
+    "suite", None, "What to measure: networks, dilated_conv.", required=True
+)
+_JSON = flags.DEFINE_string("json", None, "File to add the records to.")
+_NETWORKS = flags.DEFINE_list(
+    "networks",
+    None,
+    "Names in configs/networks.py, with commas between. Default: those of the "
+    "suite.",
+)
+_SIZE = flags.DEFINE_integer(
+    "size", None, "Side of the images, pixels.", lower_bound=1
+)
+_BATCH = flags.DEFINE_integer("batch", None, "Images in a step.", lower_bound=1)
+_PRECISION = flags.DEFINE_list(
+    "precision",
+    None,
+    f"{', '.join(_POLICIES)}, with commas between.",
+)
+flags.register_validator(
+    _PRECISION,
+    lambda values: set(values or ()) <= set(_POLICIES),
+    f"must be of {', '.join(_POLICIES)}",
+)
+_REPEATS = flags.DEFINE_integer(
+    "repeats", None, "Times that each case is timed.", lower_bound=1
+)
+
+
+def _options(suite):
+    """The keyword arguments of a suite's `run`, from the flags."""
+    given = {
+        "networks": _NETWORKS.value,
+        "size": _SIZE.value,
+        "batch": _BATCH.value,
+        "precision": _PRECISION.value,
+        "repeats": _REPEATS.value,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    known = lookup.options(suite.run)
+    for name in given:
+        if name not in known:
+            raise ValueError(
+                f"--suite={_SUITE.value} takes no --{name}. "
+                f"It takes: {', '.join(f'--{option}' for option in known)}."
+            )
+    if "networks" in known:
+        names = given.get("networks", suite.NETWORKS or networks.NETWORKS)
+        given["networks"] = {name: networks.get(name) for name in names}
+    return given
+
+
+def main(argv):
+    del argv
+    # Not at the top: --help should not wait for TensorFlow.
+    from tfseg.benchmarks import base
+
+    suite = lookup.module("benchmarks", _SUITE.value)
+    shared = {"suite": _SUITE.value, **base.machine()}
+    logging.info("%s, %d cores", shared["device"], shared["cpus"])
+    print(base.heading(suite.COLUMNS), flush=True)
+    for record in suite.run(**_options(suite)):
+        print(base.row(record, suite.COLUMNS), flush=True)
+        if _JSON.value:
+            base.append(_JSON.value, {**shared, **record})
+
+
+if __name__ == "__main__":
+    entry.run(main)
