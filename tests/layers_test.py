@@ -13,7 +13,7 @@ FILES = sorted(
     for path in (ROOT / folder).rglob("*.py")
 )
 LAYERS = [
-    {"config", "lookup", "id_lists"},
+    {"config", "lookup", "id_lists", "mask_code"},
     {"schedules", "strategy", "metrics", "inference", "optimizers", "ops"},
     {"datasets", "data", "networks"},
     {"callbacks"},
@@ -80,7 +80,7 @@ def test_third_parties_stay_where_they_belong(path):
     if part not in ("launch",):
         names = _imports(path)
         assert "absl.flags" not in names and "absl.app" not in names
-    if part in ("config", "lookup", "id_lists", "configs"):
+    if part in ("config", "lookup", "id_lists", "mask_code", "configs"):
         assert "tensorflow" not in roots
     if part == "configs":
         used = {n for n in _imports(path) if n.startswith("tfseg")}

@@ -17,12 +17,10 @@ def open_dataset(config):
 def pool(dataset, ids, labeled=True):
     """Files of the given ids, for tfseg.data.pipeline."""
     records = [dataset.records[name] for name in ids]
-    colors, color_labels = dataset.info.color_table()
     return pipeline.Pool(
         images=tuple(record.image for record in records),
         labels=tuple(record.label for record in records) if labeled else (),
-        colors=colors,
-        color_labels=color_labels,
+        code=dataset.mask_code,
     )
 
 
@@ -39,13 +37,11 @@ def checked_split(config, dataset):
     )
     check.raise_on(findings)
     labeled = [i for i, record in enumerate(records) if record.label]
-    colors, color_labels = dataset.info.color_table()
     counts, findings = check.check_labels(
         [records[i].image for i in labeled],
         [records[i].label for i in labeled],
         sizes[labeled],
-        colors=colors,
-        color_labels=color_labels,
+        code=dataset.mask_code,
         num_classes=dataset.info.num_classes,
     )
     check.raise_on(findings)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tfseg import mask_code
 from tfseg.data import check, decode
 
 COLORS = ((0, 0, 0), (200, 0, 0), (224, 224, 192))
-COLOR_LABELS = (0, 1, 255)
+CODE = mask_code.MaskCode(COLORS, (0, 1, 255))
 
 
 def _noise(height, width, depth=3):
@@ -47,13 +48,12 @@ def _check_images(paths, max_pixels=10_000):
     return sizes, [str(finding) for finding in findings]
 
 
-def _check_labels(labels, sizes, num_classes=2):
+def _check_labels(labels, sizes, num_classes=2, code=CODE):
     counts, findings = check.check_labels(
         [f"image_{i}.jpg" for i in range(len(labels))],
         labels,
         np.array(sizes, np.int32),
-        colors=COLORS,
-        color_labels=COLOR_LABELS,
+        code=code,
         num_classes=num_classes,
     )
     assert counts.dtype == np.int64
@@ -259,3 +259,19 @@ def test_raise_lists_ten_and_the_number_of_the_rest():
     with pytest.raises(ValueError) as error:
         check.raise_on(findings[:10])
     assert len(str(error.value).splitlines()) == 10
+
+
+def test_values_outside_the_code_are_named(tmp_path):
+    table = mask_code.index_labels({7: 0, 8: 1}, ignored=(0,))
+    code = mask_code.MaskCode((), (), table)
+    good, bad = (
+        _save(tmp_path, name, Image.fromarray(np.array(values, np.uint8)))
+        for name, values in (
+            ("good.png", [[7, 8], [0, 255]]),
+            ("bad.png", [[7, 9], [9, 3]]),
+        )
+    )
+    counts, findings = _check_labels([good, bad], [(2, 2)] * 2, code=code)
+    np.testing.assert_array_equal(counts, [[1, 1], [0, 0]])
+    assert len(findings) == 1 and findings[0].value == (3, 9)
+    assert "no class of this data set: 3, 9, in 1, 2 pixels" in str(findings[0])

@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tfseg import mask_code
 from tfseg.data import decode
 
 COLORS = ((10, 20, 30), (200, 0, 0), (224, 224, 192))
-COLOR_LABELS = (0, 1, 255)
+CODE = mask_code.MaskCode(COLORS, (0, 1, 255))
 # Seven passes of Adam7: first column and row, step across and down.
 ADAM7 = (
     (0, 0, 8, 8),
@@ -75,7 +76,7 @@ def _values(shape, top, seed=0):
 
 
 def _decode(contents):
-    return decode.decode_label(contents, COLORS, COLOR_LABELS)
+    return decode.decode_label(contents, CODE)
 
 
 _traced = tf.function(_decode, input_signature=[tf.TensorSpec([], tf.string)])
@@ -149,12 +150,21 @@ def test_colors_are_looked_up():
 def test_colors_of_the_extremes_and_duplicates():
     pixels = np.array([[(255, 255, 255), (0, 0, 0), (5, 5, 5)]], np.uint8)
     colors = [(0, 0, 0), (255, 255, 255), (0, 0, 0)]
-    label = decode.decode_label(_save(pixels), colors, [4, 5, 6])
+    code = mask_code.MaskCode(colors, (4, 5, 6))
+    label = decode.decode_label(_save(pixels), code)
     np.testing.assert_array_equal(label, [[5, 4, -1]])
-    label = decode.decode_label(
-        _save(pixels), tf.zeros([0, 3], tf.int32), tf.zeros([0], tf.int32)
-    )
+    label = decode.decode_label(_save(pixels), mask_code.MaskCode())
     np.testing.assert_array_equal(label, [[-1, -1, -1]])
+
+
+def test_values_are_looked_up():
+    # Cityscapes' way: ids 7 and 8 are classes, others count nowhere.
+    table = mask_code.index_labels({7: 0, 8: 1}, ignored=range(7))
+    code = mask_code.MaskCode((), (), table)
+    values = np.array([[7, 8, 0, 6, 9, 255]], np.uint8)
+    for contents in (_save(values), _png(values, 8, [(1, 2, 3)] * 256)):
+        label = decode.decode_label(contents, code)
+        np.testing.assert_array_equal(label, [[0, 1, 255, 255, -1, 255]])
 
 
 def test_parallel_map_in_tf_data():

@@ -23,8 +23,10 @@ def test_info_survives_json():
         assert base.Info.from_dict(stored) == info
 
 
-def test_color_table_ends_with_ignored():
-    info = base.Info("x", ("a",), ((1, 2, 3),), (9, 9, 9))
-    assert info.color_table() == (((1, 2, 3), (9, 9, 9)), (0, 255))
-    info = base.Info("x", ("a",), ((1, 2, 3),), None)
-    assert info.color_table() == (((1, 2, 3),), (0,))
+def test_mask_code_ends_with_ignored():
+    code = base.Info("x", ("a",), ((1, 2, 3),), (9, 9, 9)).mask_code()
+    assert code.colors == ((1, 2, 3), (9, 9, 9))
+    assert code.color_labels == (0, 255)
+    assert code.index_labels == tuple(range(256))
+    code = base.Info("x", ("a",), ((1, 2, 3),), None).mask_code()
+    assert (code.colors, code.color_labels) == (((1, 2, 3),), (0,))

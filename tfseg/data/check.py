@@ -14,7 +14,7 @@ import tensorflow as tf
 import tqdm
 from PIL import Image
 
-from tfseg import id_lists
+from tfseg import id_lists, mask_code
 from tfseg.data import decode
 
 _SHOWN = 10
@@ -73,8 +73,7 @@ def check_labels(
     label_paths,
     sizes,
     *,
-    colors,
-    color_labels,
+    code,
     num_classes,
     ignore_label=255,
 ):
@@ -85,8 +84,7 @@ def check_labels(
       label_paths: of PNG files.
       sizes: int [N, 2], height and width of each image; a mask whose image
         has a finding, so that its size is 0, is left out.
-      colors: int [K, 3], RGB of color-coded masks.
-      color_labels: int [K], the label of each color.
+      code: mask_code.MaskCode.
       num_classes: labels are 0..num_classes - 1, or `ignore_label`.
       ignore_label: counts nowhere.
 
@@ -96,8 +94,8 @@ def check_labels(
     """
     check = functools.partial(
         _check_label,
-        histogram=_histogram(colors, color_labels),
-        colors=colors,
+        histogram=_histogram(code),
+        code=code,
         num_classes=num_classes,
         ignore_label=ignore_label,
     )
@@ -205,21 +203,19 @@ def _damaged(contents):
     return _Refused(len(contents), message, _SAVE_AGAIN)
 
 
-def _histogram(colors, color_labels):
+def _histogram(code):
     """Function: bytes of a mask -> int32 [257], pixels of -1, 0, ..., 255."""
-    colors = tf.constant(colors, tf.int32)
-    color_labels = tf.constant(color_labels, tf.int32)
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
     def histogram(contents):
         with tf.device("CPU"):
-            label = decode.decode_label(contents, colors, color_labels)
+            label = decode.decode_label(contents, code)
             return tf.math.bincount(label + 1, minlength=257, maxlength=257)
 
     return histogram
 
 
-def _check_label(job, *, histogram, colors, num_classes, ignore_label):
+def _check_label(job, *, histogram, code, num_classes, ignore_label):
     """int64 [num_classes], pixels of each class in a proper mask."""
     path, image_path, size = job
     with open(path, "rb") as file:
@@ -230,7 +226,7 @@ def _check_label(job, *, histogram, colors, num_classes, ignore_label):
     except tf.errors.InvalidArgumentError:
         raise _damaged(contents) from None
     if counts[0]:
-        raise _Refused(*_unknown_colors(contents, colors))
+        raise _Refused(*_unknown_pixels(contents, code))
     counts = counts[1:]
     strange = np.flatnonzero(counts).tolist()
     strange = [i for i in strange if i >= num_classes and i != ignore_label]
@@ -275,9 +271,29 @@ def _check_mask_header(contents, image_path, size):
         )
 
 
-def _unknown_colors(contents, colors):
+def _unknown_pixels(contents, code):
     with Image.open(io.BytesIO(contents)) as image:
-        pixels = np.asarray(image.convert("RGB"), np.int32)
+        if image.mode in ("RGB", "RGBA"):
+            pixels = np.asarray(image.convert("RGB"), np.int32)
+            return _unknown_colors(pixels, code.colors)
+    values = decode.decode_label(contents, mask_code.MaskCode()).numpy()
+    return _unknown_values(values, code)
+
+
+def _unknown_values(values, code):
+    values, counts = np.unique(values, return_counts=True)
+    unknown = np.asarray(code.index_labels)[values] < 0
+    found = values[unknown].tolist()
+    return (
+        tuple(found),
+        f"holds values that are no class of this data set: "
+        f"{id_lists.shorten(found)}, in {id_lists.shorten(counts[unknown])} "
+        "pixels",
+        "get the original mask again, or remove the image",
+    )
+
+
+def _unknown_colors(pixels, colors):
     powers = np.array([2**16, 2**8, 1])
     codes, counts = np.unique(pixels @ powers, return_counts=True)
     unknown = ~np.isin(codes, np.asarray(colors, np.int32) @ powers)

@@ -15,6 +15,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from tfseg import mask_code
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Offsets in a PNG: 8 bytes of signature, then the chunk IHDR (length, type,
 # 13 bytes of data, CRC), then the other chunks.
@@ -54,18 +56,16 @@ def decode_image(contents):
     return tf.io.decode_image(contents, channels=3, expand_animations=False)
 
 
-def decode_label(contents, colors, color_labels):
+def decode_label(contents, code):
     """Decodes a PNG mask to labels.
 
     Args:
       contents: string scalar, a PNG file: gray or palette of up to 8 bits
-        (labels are the stored values, whatever the palette), or RGB(A).
-      colors: int32 [K, 3], colors of an RGB mask, 0..255.
-      color_labels: int32 [K], the label of each; of equal colors the first
-        counts.
+        (what counts is the stored value, whatever the palette), or RGB(A).
+      code: mask_code.MaskCode; of equal colors the first counts.
 
     Returns:
-      int32 [H, W]; -1 where the color of an RGB mask is not in `colors`.
+      int32 [H, W]; -1 where the color or the value is not in the code.
 
     Raises:
       tf.errors.InvalidArgumentError: not a PNG, damaged, or 16 bits.
@@ -78,8 +78,8 @@ def decode_label(contents, colors, color_labels):
     colored = tf.logical_or(color_type == _RGB, color_type == _RGBA)
     label = tf.cond(
         colored,
-        lambda: _decode_colors(contents, colors, color_labels),
-        lambda: _decode_indices(contents, header),
+        lambda: _decode_colors(contents, code),
+        lambda: _decode_indices(contents, header, code),
     )
     return tf.ensure_shape(label, [None, None])
 
@@ -136,11 +136,14 @@ def _checked_png(contents):
         return tf.identity(contents)
 
 
-def _decode_indices(contents, header):
+def _decode_indices(contents, header, code):
     bits = tf.cast(header[_BIT_DEPTH], tf.int32)
     gray = tf.io.decode_png(_as_gray(contents, header), channels=1)
     stretch = 255 // (tf.bitwise.left_shift(1, bits) - 1)
-    return tf.cast(gray[..., 0], tf.int32) // stretch
+    values = tf.cast(gray[..., 0], tf.int32) // stretch
+    if code.index_labels == mask_code.MaskCode.index_labels:
+        return values
+    return tf.gather(tf.constant(code.index_labels, tf.int32), values)
 
 
 def _as_gray(contents, header):
@@ -191,9 +194,10 @@ def _first_data(contents):
     return tf.where(found, place, size)
 
 
-def _decode_colors(contents, colors, color_labels):
+def _decode_colors(contents, code):
     pixels = tf.cast(tf.io.decode_png(contents, channels=3), tf.int32)
-    codes = _code(tf.convert_to_tensor(colors, tf.int32))
+    color_labels = tf.constant(code.color_labels, tf.int32)
+    codes = _code(tf.reshape(tf.constant(code.colors, tf.int32), [-1, 3]))
     order = tf.argsort(codes, stable=True)
     # One code above all others catches what is not there, also for K = 0.
     codes = tf.concat([tf.gather(codes, order), [2**24]], 0)

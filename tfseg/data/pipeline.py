@@ -16,7 +16,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from tfseg import lookup
+from tfseg import lookup, mask_code
 from tfseg.data import check, decode
 
 
@@ -27,14 +27,12 @@ class Pool:
     Attributes:
       images: paths.
       labels: paths of the same length, or () for unlabeled images.
-      colors: RGB of a color-coded mask.
-      color_labels: the label of each of `colors`.
+      code: of the masks.
     """
 
     images: tuple
     labels: tuple = ()
-    colors: tuple = ((0, 0, 0),)
-    color_labels: tuple = (0,)
+    code: mask_code.MaskCode = mask_code.MaskCode()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +72,9 @@ def stream(pool, *, view, augmentation, batch, seed, start, stop, part):
         image = decode.decode_image(tf.io.read_file(images[chosen]))
         label = None
         if labels is not None:
-            label = _read_label(labels[chosen], pool)
+            label = decode.decode_label(
+                tf.io.read_file(labels[chosen]), pool.code
+            )
         position = step * batch + place
         key = tf.random.fold_in(tf.constant(seed, tf.int32), position)
         return see(image, label, key, augmentation)
@@ -100,14 +100,6 @@ def _shuffled(step, place, size, batch, seed):
     # epoch in them as it is: hashed, the orders do not come again.
     key = tf.random.stateless_uniform([2], key, None, None, tf.int64)
     return tf.random.experimental.index_shuffle(position, key, size - 1)
-
-
-def _read_label(path, pool):
-    return decode.decode_label(
-        tf.io.read_file(path),
-        tf.constant(pool.colors, tf.int32),
-        tf.constant(pool.color_labels, tf.int32),
-    )
 
 
 def together(streams):
@@ -140,7 +132,8 @@ def evaluation_batches(pool, *, batch):
 
     def example(index):
         image = decode.decode_image(tf.io.read_file(images[index]))
-        return image, _read_label(labels[index], pool)
+        label = decode.decode_label(tf.io.read_file(labels[index]), pool.code)
+        return image, label
 
     def one_batch(start, stop):
         examples = tf.data.Dataset.range(start, stop).map(

@@ -7,6 +7,8 @@ A leaf `tfseg/datasets/<name>.py` has `build(*, dir, **options) -> Dataset`.
 import dataclasses
 from typing import Dict, Optional, Tuple
 
+from tfseg import mask_code
+
 Color = Tuple[int, int, int]
 
 
@@ -32,18 +34,13 @@ class Info:
     def num_classes(self):
         return len(self.class_names)
 
-    def color_table(self):
-        """Colors of color-coded masks and the label of each.
-
-        Returns:
-          (tuple of RGB, tuple of labels): the classes, then ignored pixels.
-        """
+    def mask_code(self):
+        """That of masks with the labels or the colors of the palette."""
         labels = tuple(range(self.num_classes))
         if self.ignore_color is None:
-            return self.palette, labels
-        return (
-            (*self.palette, self.ignore_color),
-            (*labels, self.ignore_label),
+            return mask_code.MaskCode(self.palette, labels)
+        return mask_code.MaskCode(
+            (*self.palette, self.ignore_color), (*labels, self.ignore_label)
         )
 
     def to_dict(self):
@@ -65,11 +62,16 @@ class Info:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """Files of one id; `label` is None where there is no mask."""
+    """Files of one id; `label` is None where there is no mask.
+
+    `classes` are those that the image is known to show, without its mask:
+    weak labels; None where nothing is known.
+    """
 
     id: str
     image: str
     label: Optional[str]
+    classes: Optional[Tuple[int, ...]] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,11 +83,13 @@ class Dataset:
       records: id -> Record, in the order of the sorted ids.
       partitions: the lists that come with the data set, name -> ids; any of
         train, validation, test, labeled, unlabeled.
+      mask_code: of the mask files.
     """
 
     info: Info
     records: Dict[str, Record]
     partitions: Dict[str, Tuple[str, ...]]
+    mask_code: mask_code.MaskCode
 
 
 def voc_palette(num_colors):

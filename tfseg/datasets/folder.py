@@ -53,7 +53,7 @@ def build(*, dir):
     }
     partitions = _read_partitions(os.path.join(dir, "splits"), records)
     info = _read_info(dir, [labels[name] for name in sorted(labels)])
-    return base.Dataset(info, records, partitions)
+    return base.Dataset(info, records, partitions, info.mask_code())
 
 
 def _check_folder(dir):
