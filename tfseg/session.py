@@ -21,7 +21,7 @@ from tfseg import strategy as strategies
 from tfseg.callbacks import checkpoint, moving_average, progress
 from tfseg.callbacks import report as reporting
 from tfseg.callbacks import validation
-from tfseg.data import augmentation, check, pipeline
+from tfseg.data import augmentation, check, order, pipeline
 
 # Streams of one run draw from seeds of their own.
 _LABELED_STREAM, _UNLABELED_STREAM = 0, 1
@@ -154,7 +154,7 @@ class Session:
 
     def _batches(self, context):
         train_config, method = self.config.train, self.method
-        part = pipeline.Slice(
+        part = order.Slice(
             worker=context.input_pipeline_id,
             num_workers=context.num_input_pipelines,
             replicas=context.num_replicas_in_sync

@@ -1,14 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training and evaluation batches.
 
-The training stream is a pure function of (seed, step): the example at a place
-of a step follows from a stateless shuffle, its augmentation from a seed folded
-from the place. So a run resumes at any step with the batches that it would
-have seen, and workers agree without talking.
-
-An epoch is as many whole batches as the pool fills, in a fresh order; the
-images left over come in later epochs. A pool smaller than a batch repeats
-within the batch.
+The training stream is a pure function of (seed, step): the example at a
+position follows from a stateless shuffle, see `order`, its augmentation from a
+seed folded from the position. So a run resumes at any step with the batches
+that it would have seen, and workers agree without talking.
 """
 
 import dataclasses
@@ -17,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfseg import lookup, mask_code
-from tfseg.data import check, decode
+from tfseg.data import check, decode, order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,72 +30,85 @@ class Pool:
     labels: tuple = ()
     code: mask_code.MaskCode = mask_code.MaskCode()
 
+    @property
+    def labeled(self):
+        """Whether the examples have labels."""
+        return bool(self.labels)
 
-@dataclasses.dataclass(frozen=True)
-class Slice:
-    """The part of every global batch that this worker reads."""
+    def sizes(self):
+        """int32 [N, 2], height and width of the images, from their headers.
 
-    worker: int = 0
-    num_workers: int = 1
-    replicas: int = 1
+        Raises:
+          ValueError: a file has no readable header.
+        """
+        sizes, findings = check.check_images(self.images, max_pixels=2**62)
+        check.raise_on(findings)
+        return sizes
+
+    def fetch(self, rows):
+        """tf.data.Dataset of int64 rows -> of (image, label) as in the files.
+
+        The label is an empty string where there is none.
+        """
+        read = self._reader()
+        return rows.map(read, tf.data.AUTOTUNE, deterministic=True)
+
+    def draw(self, *, batch, seed, start, stop, part):
+        """tf.data.Dataset of (position, image, label) in training order."""
+        read = self._reader()
+        size = len(self.images)
+
+        def example(position):
+            return position, *read(order.shuffled(position, size, batch, seed))
+
+        positions = order.positions(batch, start, stop, part)
+        return positions.map(example, tf.data.AUTOTUNE, deterministic=True)
+
+    def _reader(self):
+        # Paths are one constant, not one per example.
+        images = tf.constant(self.images)
+        labels = tf.constant(self.labels) if self.labels else None
+
+        def read(row):
+            image = tf.io.read_file(images[row])
+            if labels is None:
+                return image, tf.constant("")
+            return image, tf.io.read_file(labels[row])
+
+        return read
 
 
 def stream(pool, *, view, augmentation, batch, seed, start, stop, part):
     """Batches of one pool, one for each local replica of each step.
 
     Args:
-      pool: Pool.
+      pool: Pool, or one of data.records.
       view: name of a module in `tfseg.data.views`.
       augmentation: data.augmentation.Augmentation.
       batch: images a step over all workers and replicas.
       seed: (int, int); the second tells streams of one run apart.
       start: first step.
       stop: step after the last one.
-      part: Slice.
+      part: order.Slice.
 
     Returns:
       tf.data.Dataset of dicts, see the view, with a leading axis of
       batch / (workers * replicas).
     """
     see = lookup.module("data.views", view).view
-    # Paths are one constant, not one per example.
-    images = tf.constant(pool.images)
-    labels = tf.constant(pool.labels) if pool.labels else None
 
-    def example(index):
-        step, place = _step_and_place(index, batch, start, part)
-        chosen = _shuffled(step, place, len(pool.images), batch, seed)
-        image = decode.decode_image(tf.io.read_file(images[chosen]))
-        label = None
-        if labels is not None:
-            label = decode.decode_label(
-                tf.io.read_file(labels[chosen]), pool.code
-            )
-        position = step * batch + place
+    def example(position, image, label):
+        image = decode.decode_image(image)
+        label = decode.decode_label(label, pool.code) if pool.labeled else None
         key = tf.random.fold_in(tf.constant(seed, tf.int32), position)
         return see(image, label, key, augmentation)
 
-    per_worker = batch // part.num_workers
-    indices = tf.data.Dataset.range((stop - start) * per_worker)
-    examples = indices.map(example, tf.data.AUTOTUNE, deterministic=True)
-    return examples.batch(per_worker // part.replicas, drop_remainder=True)
-
-
-def _step_and_place(index, batch, start, part):
-    per_worker = batch // part.num_workers
-    step = start + index // per_worker
-    return step, part.worker * per_worker + index % per_worker
-
-
-def _shuffled(step, place, size, batch, seed):
-    """Index of the example at `place` of the global batch of `step`."""
-    batches = max(1, size // batch)
-    position = (step % batches * batch + place) % size
-    key = tf.random.fold_in(tf.constant(seed, tf.int32), step // batches)
-    # index_shuffle uses only some low bits of its key, and fold_in leaves the
-    # epoch in them as it is: hashed, the orders do not come again.
-    key = tf.random.stateless_uniform([2], key, None, None, tf.int64)
-    return tf.random.experimental.index_shuffle(position, key, size - 1)
+    encoded = pool.draw(
+        batch=batch, seed=seed, start=start, stop=stop, part=part
+    )
+    examples = encoded.map(example, tf.data.AUTOTUNE, deterministic=True)
+    share = batch // (part.num_workers * part.replicas)
+    return examples.batch(share, drop_remainder=True)
 
 
 def together(streams):
@@ -110,11 +119,11 @@ def together(streams):
 def evaluation_batches(pool, *, batch):
     """Whole images at their own size, those of one size in batches.
 
-    Sizes come from the headers, so that no more than the batches in hand are
+    Sizes are known beforehand, so that no more than the batches in hand are
     in memory, however many sizes there are.
 
     Args:
-      pool: Pool with labels.
+      pool: Pool, or one of data.records, with labels.
       batch: most images in a batch.
 
     Returns:
@@ -124,24 +133,21 @@ def evaluation_batches(pool, *, batch):
     Raises:
       ValueError: a file has no readable header.
     """
-    sizes, findings = check.check_images(pool.images, max_pixels=2**62)
-    check.raise_on(findings)
-    order, starts = _runs_of_one_size(sizes, batch)
-    images = tf.constant([pool.images[i] for i in order])
-    labels = tf.constant([pool.labels[i] for i in order])
+    rows, starts = _runs_of_one_size(pool.sizes(), batch)
+    ends = [*starts[1:], len(rows)]
+    rows = tf.constant(rows, tf.int64)
 
-    def example(index):
-        image = decode.decode_image(tf.io.read_file(images[index]))
-        label = decode.decode_label(tf.io.read_file(labels[index]), pool.code)
-        return image, label
+    def example(image, label):
+        image = decode.decode_image(image)
+        return image, decode.decode_label(label, pool.code)
 
     def one_batch(start, stop):
-        examples = tf.data.Dataset.range(start, stop).map(
+        chosen = tf.data.Dataset.from_tensor_slices(rows[start:stop])
+        examples = pool.fetch(chosen).map(
             example, tf.data.AUTOTUNE, deterministic=True
         )
         return examples.batch(batch)
 
-    ends = [*starts[1:], len(order)]
     spans = tf.data.Dataset.from_tensor_slices(
         (tf.constant(starts, tf.int64), tf.constant(ends, tf.int64))
     )
