@@ -162,6 +162,7 @@ class Session:
         )
         options = dict(self.config.data)
         options.pop("max_pixels")
+        options.pop("records")
         shared = dict(
             augmentation=augmentation.Augmentation(**options),
             start=self.start,
@@ -268,11 +269,8 @@ class Session:
         parts = (self.split.labeled, self.split.unlabeled)
         names = sorted({*self.split.validation}.union(*parts))
         logging.info("looking for the file that could not be read ...")
-        check.raise_on(
-            check.find_undecodable(
-                [self.dataset.records[name].image for name in names]
-            )
-        )
+        pool = examples.pool(self.dataset, names, labeled=False)
+        check.raise_on(pool.damaged())
 
     def _summary(self):
         summary = {

@@ -241,3 +241,16 @@ def test_evaluation_reads_records(index):
         np.testing.assert_array_equal(image[..., 0] % 5, label)
         seen += image[:, 0, 0, 0].numpy().tolist()
     assert sorted(seen) == list(range(1, NUMBER, 2))
+
+
+def test_a_damaged_example_is_named(source, tmp_path):
+    record_writer.write(str(tmp_path), source, shard_bytes=2000)
+    index = record_writer.load(str(tmp_path))
+    shard = tmp_path / f"examples-{index.shard[7]:05}.tfrecord"
+    contents = bytearray(shard.read_bytes())
+    contents[index.offset[7] + index.length[7] // 2] ^= 1
+    shard.write_bytes(contents)
+    pool = records.Pool(index, np.arange(NUMBER), labeled=False)
+    findings = pool.damaged()
+    assert [finding.value for finding in findings] == ["scene/07"]
+    assert str(findings[0]).startswith(str(shard))

@@ -45,6 +45,10 @@ class Pool:
         check.raise_on(findings)
         return sizes
 
+    def damaged(self):
+        """Findings of the images that cannot be decoded."""
+        return check.find_undecodable(self.images)
+
     def fetch(self, rows):
         """tf.data.Dataset of int64 rows -> of (image, label) as in the files.
 

@@ -17,12 +17,13 @@ of the seed and the position in both cases.
 
 import dataclasses
 import functools
+import hashlib
 
 import numpy as np
 import tensorflow as tf
 
 from tfseg import mask_code
-from tfseg.data import order
+from tfseg.data import check, order
 
 IN_MEMORY_BYTES = 256 * 2**20
 WINDOW_BYTES = 64 * 2**20
@@ -75,8 +76,10 @@ class Pool:
       rows: int [M], rows of the index.
       labeled: whether to read the labels.
       code: mask_code.MaskCode.
-      in_memory_bytes: the most that a pool may have to be read at once.
-      window_bytes: of a window; two are in memory at a time.
+      in_memory_bytes: the most that a pool may have to be read at once;
+        IN_MEMORY_BYTES if None.
+      window_bytes: of a window, of which two are in memory at a time;
+        WINDOW_BYTES if None.
     """
 
     def __init__(
@@ -86,16 +89,19 @@ class Pool:
         *,
         labeled,
         code=mask_code.MaskCode(),
-        in_memory_bytes=IN_MEMORY_BYTES,
-        window_bytes=WINDOW_BYTES,
+        in_memory_bytes=None,
+        window_bytes=None,
     ):
         self.labeled, self.code = labeled, code
+        self._ids = [index.ids[row] for row in rows]
         self._sizes = index.sizes[rows]
         self._shards = tf.constant(index.shards)
         self._shard_bytes = tf.constant(index.shard_bytes, tf.int64)
         self._num_bytes = int(index.length[rows].sum())
-        self._in_memory_bytes = in_memory_bytes
-        self._window_bytes = window_bytes
+        self._in_memory_bytes = (
+            IN_MEMORY_BYTES if in_memory_bytes is None else in_memory_bytes
+        )
+        self._window_bytes = window_bytes or WINDOW_BYTES
         # Where rows of this pool stand, in the caller's order ...
         self._places = tuple(
             tf.constant(values[rows], tf.int64)
@@ -111,6 +117,21 @@ class Pool:
     def sizes(self):
         """int32 [M, 2], height and width of the images."""
         return self._sizes
+
+    def damaged(self):
+        """Findings of the examples that are not what was written."""
+        rows = tf.data.Dataset.range(len(self))
+        return [
+            check.Finding(
+                str(self._shards[int(self._places[0][row])].numpy().decode()),
+                self._ids[row],
+                f"holds other bytes than were written of {self._ids[row]!r}",
+                "copy the file again, or write the records again",
+                "damaged",
+            )
+            for row, example in enumerate(self._read(rows))
+            if not _is_whole(example)
+        ]
 
     def fetch(self, rows):
         """tf.data.Dataset of int64 rows -> of (image, label)."""
@@ -236,3 +257,16 @@ class Pool:
                 tf.gather(examples, shuffled),
             )
         )
+
+
+def _is_whole(serialized):
+    features = {**_FEATURES, "sha256": tf.io.FixedLenFeature([], tf.string)}
+    try:
+        example = tf.io.parse_single_example(serialized, features)
+    # The second where the message holds a broken feature name.
+    except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
+        return False
+    image, label, digest = (
+        example[name].numpy() for name in ("image", "label", "sha256")
+    )
+    return hashlib.sha256(image + label).digest() == digest

@@ -84,12 +84,14 @@ class Dataset:
       partitions: the lists that come with the data set, name -> ids; any of
         train, validation, test, labeled, unlabeled.
       mask_code: of the mask files.
+      index: data.records.Index if the examples are records, else None.
     """
 
     info: Info
     records: Dict[str, Record]
     partitions: Dict[str, Tuple[str, ...]]
     mask_code: mask_code.MaskCode
+    index: Optional[object] = None
 
 
 def voc_palette(num_colors):

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+import glob
+import os
+import shutil
+
+import pytest
+
+from tests import miniature
+from tfseg import examples, packed, train
+from tfseg.data import check, records
+
+
+def pack(config, folder, **options):
+    dataset = examples.open_dataset(config)
+    files = examples.check_files(config, dataset, check.raise_on)
+    packed.write(config, dataset, files, str(folder), **options)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = miniature.make_folder(
+        tmp_path_factory.mktemp("data") / "mine", labeled=9, unlabeled=12
+    )
+    (folder / "splits").mkdir()
+    (folder / "splits" / "val.txt").write_text("im07\nim08\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(folder, tmp_path_factory):
+    """That of a run on the records of the folder."""
+    config = miniature.config(folder)
+    records_folder = tmp_path_factory.mktemp("records") / "mine"
+    pack(config, records_folder)
+    config.data.records = str(records_folder)
+    return config
+
+
+def test_the_data_set_is_the_same_but_for_its_files(folder, config):
+    one = examples.open_dataset(miniature.config(folder))
+    other = examples.open_dataset(config)
+    assert other.info == one.info and other.mask_code == one.mask_code
+    assert other.partitions == one.partitions
+    assert list(other.records) == list(one.records)
+    for name, record in one.records.items():
+        assert bool(other.records[name].label) == bool(record.label)
+    split = examples.checked_split(miniature.config(folder), one)
+    assert examples.checked_split(config, other) == split
+
+
+def test_a_run_on_records_is_the_run_on_files(folder, config, tmp_path):
+    """Bit by bit: a pool that fits into memory is drawn as files are."""
+    one = train.train(miniature.config(folder), str(tmp_path / "files"))
+    other = train.train(config, str(tmp_path / "records"))
+    assert one["sha256"] == other["sha256"]
+    assert one["best_miou"] == other["best_miou"]
+
+
+def test_a_run_by_windows_resumes_bit_by_bit(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(records, "WINDOW_BYTES", 4000)
+    whole, resumed = str(tmp_path / "whole"), str(tmp_path / "resumed")
+    first = train.train(config, whole)
+    shutil.copytree(whole, resumed)
+    for path in glob.glob(f"{resumed}/checkpoints/last/ckpt-6.*"):
+        os.remove(path)
+    again = train.train(config, resumed)
+    assert "resuming from step 4" in open(f"{resumed}/run.log").read()
+    assert again["sha256"] == first["sha256"]
+
+
+def test_records_of_another_data_set_are_refused(config):
+    other = config.copy_and_resolve_references()
+    other.dataset.name = "digits"
+    with pytest.raises(ValueError, match="(?s)another data set.*folder -> dig"):
+        examples.open_dataset(other)
+    other.data.records = os.path.dirname(config.data.records)
+    with pytest.raises(ValueError, match="no complete records.*--records"):
+        examples.open_dataset(other)
+
+
+def test_a_faulty_file_is_named_before_anything_is_written(tmp_path):
+    folder = miniature.make_folder(tmp_path / "mine")
+    (folder / "images" / "im00.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match="im00.png: is not an image"):
+        pack(miniature.config(folder), tmp_path / "records")
+    assert not (tmp_path / "records").exists()
