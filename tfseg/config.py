@@ -10,6 +10,8 @@ import math
 
 from ml_collections import config_dict
 
+from tfseg import split_options
+
 # section -> field -> (test, what is allowed); checked by `validate`.
 _POSITIVE = (
     lambda value: 0 < value < math.inf,
@@ -50,7 +52,9 @@ _RULES = {
     "split.seed": _SEED,
     "split.num_labeled": _NOT_NEGATIVE,
     "split.labeled_fraction": _RATE,
+    "split.num_validation": _NOT_NEGATIVE,
     "split.validation_fraction": _RATE,
+    "split.validation_seed": _SEED,
     "data.crop": _numbers(2, int, 1, 100_000),
     "data.scale": _range(1e-3, 1e3),
     "data.flip_rate": _RATE,
@@ -87,23 +91,45 @@ def base_config():
             # Seeds weights, order of the examples, augmentation and masks.
             "seed": 0,
             "dataset": {"name": "folder", "dir": ""},
+            # Details: tfseg/split_options.py.
             "split": {
+                # Of stratified and random orders, and of what is held out.
                 "seed": 0,
-                # Number of labeled images to use; 0 = see labeled_fraction.
+                # How many labeled images to use. A number; 0 = all of them,
                 "num_labeled": 0,
+                # or their share, (0, 1],
                 "labeled_fraction": 1.0,
-                # Share of the labeled images held out where the data set
-                # brings no validation list.
+                # or every n-th of them, in a listed or sorted order.
+                "labeled_step": 1,
+                # What they are the beginning of: stratified, random, listed
+                # or sorted.
+                "labeled_order": "stratified",
+                # Labeled images of the train list to validate on; the data
+                # set's validation images become its test images. 0 = the
+                # validation list.
+                "num_validation": 0,
+                # Share of the labeled images held out where there is none.
                 "validation_fraction": 0.2,
-                # Text files, one id a line; "" = the data set's own list, or
-                # computed from the seed.
+                # Of the shuffle whose last images num_validation takes.
+                "validation_seed": 131,
+                # Text files, an id or a path a line, as published; "" = the
+                # data set's own list, or computed from the seed.
+                # labeled_file may be a pickle of indices.
+                "train_file": "",
                 "labeled_file": "",
                 "unlabeled_file": "",
                 "validation_file": "",
                 "test_file": "",
+                # train: the rest of the train list; extra: images without
+                # mask or on no list; all: both; "": the data set's own list,
+                # or train.
+                "unlabeled_pool": "",
                 "unlabeled_includes_labeled": True,
             },
             "data": {
+                # Folder of launch.prepare --records, to read the examples
+                # from instead of the data set's files; "" = the files.
+                "records": "",
                 # (height, width) of a training crop, pixels.
                 "crop": (320, 320),
                 # Range of the random scale, log-uniform; 1 = as stored.
@@ -226,6 +252,7 @@ def validate(config):
     for field, (test, rule) in _RULES.items():
         if not test(flat[field]):
             raise ValueError(f"`config.{field}` {rule}. Got: {flat[field]}.")
+    split_options.Options(**config.split)
 
 
 def flatten(config, prefix=""):

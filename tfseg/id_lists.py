@@ -1,48 +1,77 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text files that list ids of a data set, one a line."""
+"""Text files that list images of a data set, one a line.
 
+A line is an id, or the path of an image; after the path may stand that of its
+mask, which is not read: the data set knows its masks. So the published lists
+can be used as they are:
+
+    CPS, PseudoSeg  2007_000032
+    PseudoSeg       train2017/000000177254
+    CCT, CAC        /JPEGImages/ID.jpg /SegmentationClassAug/ID.png
+    UniMatch        JPEGImages/ID.jpg SegmentationClass/ID.png
+    CPS             /images/train/ID.png<TAB>/segmentation/train/ID_gtFine.png
+    CAC, UniMatch   leftImg8bit/train/CITY/ID_leftImg8bit.png gtFine/train/...
+    U2PL            leftImg8bit/train/CITY/ID_leftImg8bit.png
+
+Which image a line means: a line that is an id, or an id and the suffix of an
+image, means that id. Else it is a path. It ends at a tab, or at the first
+space after the suffix of an image; a slash in front, the suffix, and the
+`_leftImg8bit` of Cityscapes are left out. It means the id that ends it, or
+that it ends, in whole names of folders and files: JPEGImages/2007_000032
+means 2007_000032, and 2007_000032 means train/2007_000032 where that is the
+id. What fits two ids is refused. Paths are compared, never opened.
+"""
+
+import functools
 import itertools
 import re
 
 from tfseg import lookup
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+# What a file name has and an id has not.
+_NAME_ENDINGS = ("_leftImg8bit",)
+_IMAGE_AND_MORE = re.compile(r"(.+?\.(?:jpg|jpeg|png))\s", re.IGNORECASE)
 _SHOWN = 5
 
 
 def read_ids(path, known):
-    """Ids of a list: LF or CRLF, blank lines and `# comments` skipped.
+    """Ids of a list, see the module.
+
+    UTF-8; LF or CRLF; blank lines and `# comments` are skipped.
 
     Args:
-      path: text file; an id may carry the suffix of its image.
+      path: text file.
       known: set or dict of the ids that exist.
 
     Returns:
       tuple of ids in the order of the file, () if it lists none.
 
     Raises:
-      ValueError: missing file; an id that is unsafe, unknown or there twice.
+      ValueError: missing file; a line that is unsafe, means no image or two,
+        or an image that is there twice.
     """
-    lines = {}
+    finder = _Finder(known)
+    lines, strange = {}, []
     for number, line in enumerate(_read_lines(path), start=1):
-        name = line.strip()
-        if not name or name.startswith("#"):
-            continue
+        line = line.rstrip("\r")
+        if line not in known:
+            line = line.strip()
+            if not line or line.startswith("#"):
+                continue
         where = f"{path}, line {number}"
-        _check_safe(name, where)
-        name = _without_suffix(name, known)
-        if name not in known:
-            raise ValueError(
-                f"{where}: there is no image with the id {name!r}."
-                f"{lookup.suggestion(name, known)} Fix: an id is the path "
-                "below images/ without suffix."
-            )
-        if name in lines:
+        name = finder.find(line, where)
+        if name is None:
+            strange.append((where, line))
+        elif name in lines:
             raise ValueError(
                 f"{where}: the id {name!r} is there twice, first in line "
                 f"{lines[name]}. Fix: remove one of the two."
             )
-        lines[name] = number
+        else:
+            lines[name] = number
+    if strange:
+        _raise_unknown(strange, known)
     return tuple(lines)
 
 
@@ -71,15 +100,26 @@ def shorten(items):
     return f"{shown}, ... ({more} more)" if more > 0 else shown
 
 
+def read_bytes(path):
+    """The bytes of a list.
+
+    Raises:
+      ValueError: cannot be read; names the file.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise ValueError(
+            f"{path}: {error.strerror.lower()}. Fix: correct the path, or "
+            "leave it empty."
+        ) from None
+
+
 def _read_lines(path):
     try:
         # utf-8-sig drops the mark that Windows editors put in front.
-        with open(path, encoding="utf-8-sig") as file:
-            return file.read().split("\n")
-    except FileNotFoundError:
-        raise ValueError(
-            f"{path}: no such file. Fix: correct the path, or leave it empty."
-        ) from None
+        return read_bytes(path).decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path}: not a UTF-8 text file ({error.reason} at byte "
@@ -87,24 +127,98 @@ def _read_lines(path):
         ) from None
 
 
-def _check_safe(name, where):
-    """An id is a relative path with forward slashes, below images/."""
-    if "\0" in name or "\\" in name:
+class _Finder:
+    """Finds what a line means; linear in all ids and lines together."""
+
+    def __init__(self, known):
+        self._known = known
+
+    @functools.cached_property
+    def _ends(self):
+        """Each end of an id at a slash -> the first two ids that have it."""
+        ends = {}
+        for name in self._known:
+            for tail in _tails(name):
+                ends[tail] = sorted([*ends.get(tail, ()), name])[:2]
+        return ends
+
+    def find(self, line, where):
+        """The id that a line means, None if there is none."""
+        for name in (line, _without_suffix(line)):
+            if name in self._known:
+                return name
+        path = _image_path(line)
+        _check_safe(path, where)
+        names = list(_spellings(path))
+        for name in names:
+            if name in self._known:
+                return name
+        found = {one for name in names for one in self._fitting(name)}
+        if len(found) > 1:
+            one, other = sorted(found)[:2]
+            raise ValueError(
+                f"{where}: {line!r} fits the ids {one!r} and {other!r}. Fix: "
+                "write the id of the image that is meant."
+            )
+        return found.pop() if found else None
+
+    def _fitting(self, name):
+        yield from (tail for tail in _tails(name) if tail in self._known)
+        yield from self._ends.get(name, ())
+
+
+def _tails(name):
+    """b/c and c of a/b/c."""
+    while "/" in name:
+        name = name.partition("/")[2]
+        yield name
+
+
+def _image_path(line):
+    """The first of `image<TAB>mask`, `image.jpg mask.png` and `/image`."""
+    path = line.partition("\t")[0]
+    if path == line:
+        match = _IMAGE_AND_MORE.match(line)
+        path = match[1] if match else line
+    return path.strip().removeprefix("/")
+
+
+def _spellings(path):
+    """The path as it is, without suffix, and as an id would be written."""
+    bare = _without_suffix(path)
+    yield from dict.fromkeys((path, bare))
+    for ending in _NAME_ENDINGS:
+        if bare.endswith(ending):
+            yield bare[: -len(ending)]
+
+
+def _without_suffix(name):
+    stem, dot, suffix = name.rpartition(".")
+    return stem if f"{dot}{suffix}".lower() in IMAGE_SUFFIXES else name
+
+
+def _check_safe(path, where):
+    if "\0" in path or "\\" in path:
         reason = "has a backslash or a NUL"
-    elif name.startswith("/") or re.match("[A-Za-z]:/", name):
-        reason = "is an absolute path"
-    elif {"", ".", ".."} & set(name.split("/")):
+    elif {"", ".", ".."} & set(path.split("/")):
         reason = "has an empty, '.' or '..' part"
     else:
         return
     raise ValueError(
-        f"{where}: the id {name!r} {reason}. Fix: write the path below "
-        "images/ with forward slashes and without suffix."
+        f"{where}: {path!r} {reason}. Fix: write the id, or the path of the "
+        "image with forward slashes."
     )
 
 
-def _without_suffix(name, known):
-    stem, dot, suffix = name.rpartition(".")
-    if name not in known and f"{dot}{suffix}".lower() in IMAGE_SUFFIXES:
-        return stem
-    return name
+def _raise_unknown(strange, known):
+    where, line = strange[0]
+    name = _without_suffix(_image_path(line))
+    hint = lookup.suggestion(name, known)
+    hint = hint or lookup.suggestion(name.rpartition("/")[2], known)
+    more = len(strange) - 1
+    raise ValueError(
+        f"{where}: there is no image with the id or path {line!r}.{hint}"
+        + (f" {more} more lines name no image." if more else "")
+        + " Fix: correct the line, or add the image; an id looks like "
+        f"{min(known, default='')!r}."
+    )

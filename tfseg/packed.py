@@ -48,16 +48,36 @@ def write(config, dataset, files, folder, *, shard_mib=128):
         class_counts=counts,
     )
     record_writer.write(folder, source, shard_bytes=shard_mib * 2**20)
+    classes = {
+        record.id: record.classes
+        for record in files.records
+        if record.classes is not None
+    }
+    describe(
+        config,
+        dataset.info,
+        dataset.mask_code,
+        dataset.partitions,
+        classes,
+        folder,
+    )
+
+
+def describe(config, info, code, partitions, classes, folder):
+    """Writes what belongs to records besides the examples.
+
+    Args:
+      config: ConfigDict of the data set.
+      info, code, partitions: of the data set.
+      classes: dict, id -> weak labels.
+      folder: of the records.
+    """
     description = {
         "config": _comparable(config),
-        "info": dataset.info.to_dict(),
-        "mask_code": dataclasses.asdict(dataset.mask_code),
-        "partitions": dataset.partitions,
-        "classes": {
-            record.id: record.classes
-            for record in files.records
-            if record.classes is not None
-        },
+        "info": info.to_dict(),
+        "mask_code": dataclasses.asdict(code),
+        "partitions": partitions,
+        "classes": classes,
     }
     with tf.io.gfile.GFile(os.path.join(folder, _DATASET), "w") as file:
         file.write(json.dumps(description))

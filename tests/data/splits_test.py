@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 
+from tfseg import config
 from tfseg.data import splits
 
 IDS = [f"id_{i:03d}" for i in range(64)]
@@ -23,18 +24,12 @@ def _shows(ids, counts):
 
 def _make(**changes):
     options = dict(
+        config.base_config().split.to_dict(),
         labeled_ids_available=IDS[:32],
         all_ids=IDS,
         partitions={},
         class_counts=np.ones([32, 2], np.int64),
-        seed=0,
-        num_labeled=0,
-        labeled_fraction=1.0,
         validation_fraction=0.25,
-        labeled_file="",
-        unlabeled_file="",
-        validation_file="",
-        test_file="",
         unlabeled_includes_labeled=False,
     )
     return splits.make(**{**options, **changes})
@@ -258,7 +253,10 @@ def test_files_of_the_user_go_before_partitions(tmp_path):
         ({"validation": [9, 3], "test": [9, 3]}, "validation and test share 2"),
         ({"labeled": []}, "labeled_file.*lists no id"),
         ({"validation": [1, 1]}, "line 2: .* is there twice"),
-        ({"test": [99]}, "line 1: there is no image with the id 'id_099'"),
+        (
+            {"test": [99]},
+            "line 1: there is no image with the id or path 'id_099'",
+        ),
     ],
 )
 def test_bad_lists_are_refused(tmp_path, files, message):

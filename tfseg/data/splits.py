@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which images train with labels, train without, validate and test.
 
-All functions are pure: equal ids and seed give equal splits, in whatever
-order the files were found.
+All functions are pure: equal ids, lists and options give equal splits, in
+whatever order the files were found.
 """
 
 import dataclasses
@@ -10,8 +10,9 @@ import hashlib
 import math
 
 import numpy as np
+from absl import logging
 
-from tfseg import id_lists
+from tfseg import id_lists, index_pickle, split_options
 
 # The labeled images and the held-out ones are drawn independently.
 _LABELED_STREAM, _VALIDATION_STREAM = "labeled", "validation"
@@ -108,88 +109,60 @@ def take(order, amount):
 
 
 def make(
-    *,
-    labeled_ids_available,
-    all_ids,
-    partitions,
-    class_counts,
-    seed,
-    num_labeled,
-    labeled_fraction,
-    validation_fraction,
-    labeled_file,
-    unlabeled_file,
-    validation_file,
-    test_file,
-    unlabeled_includes_labeled,
+    *, labeled_ids_available, all_ids, partitions, class_counts, **options
 ):
     """Divides a data set.
 
     For each part, a file that the user names goes before the data set's own
     list, and that before what is computed here. A list of labeled ids says
-    which may be used; `num_labeled` or `labeled_fraction`, how many of them.
+    which may be used; the options, how many of them and in which order.
 
     Args:
       labeled_ids_available: L ids that have a mask.
       all_ids: every id.
       partitions: the data set's own lists, name -> ids.
       class_counts: int [L, C], pixels of each class in each labeled image.
-      seed: int.
-      num_labeled: labeled images to use; 0 = by `labeled_fraction`.
-      labeled_fraction: share of the labeled images to use, (0, 1].
-      validation_fraction: share of the labeled images held out where there
-        is no validation list, [0, 1); 0 = no validation.
-      labeled_file, unlabeled_file, validation_file, test_file: text files of
-        ids, or "".
-      unlabeled_includes_labeled: the labeled images are unlabeled ones as
-        well; a list of unlabeled ids is used as it is.
+      **options: every field of split_options.Options.
 
     Returns:
       Split.
 
     Raises:
-      ValueError: a list is malformed, parts overlap, a label is missing, or
-        there are not enough images; says the fix.
+      ValueError: options contradict, a list is malformed, parts overlap, a
+        label is missing, or there are not enough images; says the fix.
     """
-    lists = _lists(
-        partitions,
-        frozenset(all_ids),
-        labeled=labeled_file,
-        unlabeled=unlabeled_file,
-        validation=validation_file,
-        test=test_file,
-    )
+    options = split_options.Options(**options)
+    all_ids = tuple(sorted(all_ids))
     counts = dict(zip(labeled_ids_available, np.asarray(class_counts)))
-    for part in ("labeled", "validation"):
-        _check_have_labels(part, lists.get(part, ()), counts)
+    lists = _lists(partitions, all_ids, options)
+    _check_have_labels("labeled", lists.get("labeled", ()), counts)
     test = lists.get("test", ())
     pool = _minus(lists.get("train", all_ids), test)
     if "train" not in lists:
         pool = _minus(pool, lists.get("validation", ()))
-    validation = lists.get("validation")
-    if validation is None:
-        taken = (*lists.get("labeled", ()), *lists.get("unlabeled", ()))
-        candidates = [name for name in _minus(pool, taken) if name in counts]
-        validation = _hold_out(candidates, counts, validation_fraction, seed)
-        pool = _minus(pool, validation)
-    candidates = lists.get("labeled", [n for n in pool if n in counts])
-    labeled = take(
-        _ordered(candidates, counts, seed, _LABELED_STREAM),
-        _amount(num_labeled, labeled_fraction),
-    )
+    pool, validation = _validation(lists, pool, counts, options)
+    labeled = _labeled(lists, pool, counts, options)
+    for part, ids in {"labeled": labeled, "validation": validation}.items():
+        _check_have_labels(part, ids, counts)
     unlabeled = lists.get("unlabeled")
     if unlabeled is None:
-        unlabeled = _minus(pool, labeled)
-        if unlabeled_includes_labeled:
-            unlabeled = (*unlabeled, *labeled)
+        outside = _minus(all_ids, (*pool, *labeled, *validation, *test))
+        bare = [name for name in pool if name not in counts]
+        extra = (*bare, *outside)
+        unlabeled = _unlabeled(_minus(pool, labeled), extra, labeled, options)
     _check_apart(labeled, unlabeled, validation, test)
     parts = (labeled, unlabeled, validation, test)
-    return Split(*(tuple(sorted(part)) for part in parts))
+    split = Split(*(tuple(sorted(part)) for part in parts))
+    _log(split, len({*pool, *labeled}))
+    return split
 
 
-def _lists(partitions, known, **files):
-    """The lists that are given, the user's files before the data set's."""
+def _lists(partitions, all_ids, options):
+    """The lists that count, the user's files before the data set's."""
     lists = dict(partitions)
+    known = frozenset(all_ids)
+    files = options.files
+    pickled = files.pop("labeled") if options.has_pickle else ""
     for part, path in files.items():
         if path:
             lists[part] = id_lists.read_ids(path, known)
@@ -198,18 +171,109 @@ def _lists(partitions, known, **files):
                     f"`config.split.{part}_file` {path}: lists no id. Fix: "
                     "list ids, or leave the option empty."
                 )
+    if pickled:
+        lists.pop("labeled", None)
+        lists["train"] = _permuted(pickled, lists.get("train"))
+    if options.unlabeled_pool:
+        lists.pop("unlabeled", None)
+    if options.num_validation and "validation" in lists:
+        published = lists.pop("validation")
+        if not options.test_file:
+            lists["test"] = published
     return lists
 
 
-def _amount(num_labeled, labeled_fraction):
-    if num_labeled and labeled_fraction != 1:
+def _permuted(path, train):
+    """The train list in the order of a pickle."""
+    if train is None:
         raise ValueError(
-            "`num_labeled` and `labeled_fraction` exclude each other. "
-            f"Received: num_labeled={num_labeled}, "
-            f"labeled_fraction={labeled_fraction}. Fix: leave one at its "
-            "default (0 or 1.0)."
+            f"`config.split.labeled_file` {path}: has indices along a train "
+            "list, and the data set brings none. Fix: name it as "
+            "`config.split.train_file`."
         )
-    return num_labeled or float(labeled_fraction)
+    return tuple(train[i] for i in index_pickle.read(path, len(train)))
+
+
+def _validation(lists, pool, counts, options):
+    """What is left to train on, and the ids to validate on."""
+    if "validation" in lists:
+        return pool, lists["validation"]
+    taken = (*lists.get("labeled", ()), *lists.get("unlabeled", ()))
+    free = _usable(_minus(pool, taken), counts, options)
+    if not options.num_validation:
+        validation = _hold_out(
+            free, counts, options.validation_fraction, options.seed
+        )
+        return _minus(pool, validation), validation
+    number = options.num_validation
+    if not 0 < number < len(free):
+        raise ValueError(
+            f"`num_validation` must be less than {len(free)}, the number of "
+            "labeled images to train and to validate on. "
+            f"Received: num_validation={number}. Fix: hold out fewer."
+        )
+    if not options.has_pickle:
+        free = _shuffled(free, options.validation_seed)
+    validation = free[-number:]
+    if options.labeled_order == "random":
+        # French et al. shuffle once more what their first shuffle has left.
+        pool = (*free, *_minus(pool, free))
+    return _minus(pool, validation), validation
+
+
+def _labeled(lists, pool, counts, options):
+    """The ids whose labels are used."""
+    ids = lists.get("labeled", _usable(pool, counts, options))
+    if options.labeled_order == "sorted":
+        ids = tuple(sorted(ids))
+    elif options.labeled_order == "random":
+        ids = _shuffled(ids, options.seed)
+    elif options.labeled_order == "stratified" and not options.has_pickle:
+        ids = _ordered(ids, counts, options.seed, _LABELED_STREAM)
+    return take(
+        ids[:: options.labeled_step],
+        options.num_labeled or float(options.labeled_fraction),
+    )
+
+
+def _usable(ids, counts, options):
+    """Those with a mask; all of a published order, so that a gap is seen."""
+    if options.has_pickle:
+        return tuple(ids)
+    return tuple(name for name in ids if name in counts)
+
+
+def _unlabeled(rest, extra, labeled, options):
+    """The ids to learn from without labels."""
+    choice = options.unlabeled_pool or "train"
+    if choice != "train" and not extra:
+        raise ValueError(
+            f"`config.split.unlabeled_pool` is {choice!r}, but every image "
+            "has a mask and is on a list. Fix: add images without masks, "
+            "name a `train_file`, or set it to 'train'."
+        )
+    more = labeled if options.unlabeled_includes_labeled else ()
+    ids = {"train": rest, "extra": extra, "all": (*rest, *extra)}[choice]
+    return tuple({*ids, *more})
+
+
+def _log(split, num_train):
+    logging.info(
+        "split: %d labeled of %d training images (%.2f%%), %d unlabeled, "
+        "%d validation, %d test; digest %s",
+        len(split.labeled),
+        num_train,
+        100 * len(split.labeled) / num_train,
+        len(split.unlabeled),
+        len(split.validation),
+        len(split.test),
+        split.digest(),
+    )
+
+
+def _shuffled(ids, seed):
+    order = np.random.RandomState(seed).permutation(len(ids))
+    return tuple(ids[i] for i in order)
 
 
 def _minus(ids, others):
