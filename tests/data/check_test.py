@@ -163,6 +163,8 @@ def test_strange_ids_are_listed_with_their_pixels(tmp_path):
     counts, findings = _check_labels([label], [[1, 5]], num_classes=21)
     assert not counts.any()
     assert findings[0].value == (21, 37)
+    assert findings[0].kind == "unknown_ids"
+    assert findings[0].severity == "error"
     assert str(findings[0]) == (
         f"{label}: holds ids 21, 37 outside 0..20 (and 255 = ignore), in "
         "1, 2 pixels. Fix: correct the mask, or list all classes in "
@@ -250,7 +252,9 @@ def test_undecodable_image_is_found(tmp_path):
 
 def test_raise_lists_ten_and_the_number_of_the_rest():
     check.raise_on([])
-    findings = [check.Finding(f"{i}.png", i, "bad", "do") for i in range(12)]
+    findings = [
+        check.Finding(f"{i}.png", i, "bad", "do", "damaged") for i in range(12)
+    ]
     with pytest.raises(ValueError) as error:
         check.raise_on(findings)
     lines = str(error.value).splitlines()
@@ -275,3 +279,32 @@ def test_values_outside_the_code_are_named(tmp_path):
     np.testing.assert_array_equal(counts, [[1, 1], [0, 0]])
     assert len(findings) == 1 and findings[0].value == (3, 9)
     assert "no class of this data set: 3, 9, in 1, 2 pixels" in str(findings[0])
+
+
+def test_what_a_mask_looks_like_is_in_the_message(tmp_path):
+    colors = np.array([COLORS[0], COLORS[1]], np.uint8)
+    disc = np.zeros([20, 20], np.uint8)
+    disc[5:15, 5:15] = 1
+    gray = Image.fromarray(colors[disc]).convert("L")
+    swapped = Image.fromarray(colors[disc][..., ::-1].copy())
+    labels = [
+        _save(tmp_path, "gray.png", gray),
+        _save(tmp_path, "bgr.png", swapped),
+        _mask(tmp_path, "from_1.png", disc + 1),
+    ]
+    _, findings = _check_labels(labels, [[20, 20]] * 3)
+    assert "looks like a color mask saved as gray" in findings[0].message
+    assert "Fix: save the color mask itself" in str(findings[0])
+    assert "red and blue swapped" in findings[1].message
+    assert "counted from 1" in findings[2].message
+
+
+def test_many_images_are_decoded_without_keeping_them(tmp_path, monkeypatch):
+    paths = [_save(tmp_path, f"{i}.png", _noise(9, 9)) for i in range(3)]
+    seen = []
+    run = check.check_all
+    monkeypatch.setattr(
+        check, "check_all", lambda *args: seen.append(run(*args)) or seen[-1]
+    )
+    assert check.find_undecodable(paths) == []
+    assert seen[0][0] == [None] * 3

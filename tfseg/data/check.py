@@ -16,6 +16,7 @@ from PIL import Image
 
 from tfseg import id_lists, mask_code
 from tfseg.data import decode
+from tfseg.data.checks import kinds, mask_guess
 
 _SHOWN = 10
 _TAIL = 1024
@@ -27,19 +28,27 @@ _SAVE_AGAIN = "get the file again, or remove it"
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A file, what was found in it, what is wrong with that, what to do."""
+    """A file, what was found in it, what is wrong with that, what to do.
+
+    `kind` is a key of `tfseg.data.checks.kinds.KINDS`.
+    """
 
     file: str
     value: object
     message: str
     fix: str
+    kind: str
+
+    @property
+    def severity(self):
+        return kinds.KINDS[self.kind][0]
 
     def __str__(self):
         return f"{self.file}: {self.message}. Fix: {self.fix}."
 
 
-class _Refused(Exception):
-    """Carries (value, message, fix) out of the check of one file."""
+class Refused(Exception):
+    """Carries (kind, value, message, fix) out of the check of one file."""
 
 
 def raise_on(findings):
@@ -63,7 +72,7 @@ def check_images(paths, *, max_pixels):
       list of Finding).
     """
     check = functools.partial(_check_image, max_pixels=max_pixels)
-    results, findings = _check_all(check, paths, "image headers")
+    results, findings = check_all(check, paths, "image headers")
     sizes = [(0, 0) if size is None else size for size in results]
     return np.array(sizes, np.int32).reshape(-1, 2), findings
 
@@ -104,7 +113,7 @@ def check_labels(
         for image, label, size in zip(image_paths, label_paths, sizes)
         if size[0]
     ]
-    results, findings = _check_all(check, jobs, "masks")
+    results, findings = check_all(check, jobs, "masks")
     counts = np.zeros([len(label_paths), num_classes], np.int64)
     usable = np.flatnonzero(np.asarray(sizes).reshape(-1, 2)[:, 0])
     for row, result in zip(usable, results):
@@ -115,25 +124,55 @@ def check_labels(
 
 def find_undecodable(image_paths):
     """Decodes images fully to find what stopped the pipeline: Findings."""
-    return _check_all(_check_decodes, image_paths, "images")[1]
+
+    def check(path):
+        read_image(path)  # And forget it.
+
+    return check_all(check, image_paths, "images")[1]
 
 
-def _check_all(check, jobs, name):
-    """([result or None], [Finding]) of `check(job)` in threads, in order.
+def read_image(path):
+    """Reads and decodes an image as the pipeline does.
 
-    A job is a path, or a tuple that begins with one.
+    Returns:
+      (bytes of the file, uint8 array [H, W, 3]).
+
+    Raises:
+      Refused: the image is truncated or damaged.
+    """
+    with open(path, "rb") as file:
+        contents = file.read()
+    try:
+        return contents, decode.decode_image(contents).numpy()
+    except tf.errors.InvalidArgumentError:
+        raise _damaged(contents) from None
+
+
+def check_all(check, jobs, name):
+    """Runs a check of each file in threads.
+
+    Args:
+      check: function of a job; may raise Refused or OSError.
+      jobs: list of paths, or of tuples that begin with one.
+      name: of the progress bar.
+
+    Returns:
+      (list of what `check` returned, None where it raised; list of Finding),
+      both in the order of the jobs.
     """
 
     def run(job):
         path = job if isinstance(job, str) else job[0]
         try:
             return check(job), None
-        except _Refused as refused:
-            return None, Finding(path, *refused.args)
+        except Refused as refused:
+            kind, value, message, fix = refused.args
+            return None, Finding(path, value, message, fix, kind)
         except OSError as error:
             reason = error.strerror or str(error)
+            message = f"cannot be read: {reason}"
             return None, Finding(
-                path, reason, f"cannot be read: {reason}", _SAVE_AGAIN
+                path, reason, message, _SAVE_AGAIN, "unreadable"
             )
 
     # On a terminal alone, and not before some seconds have passed.
@@ -164,7 +203,8 @@ def _check_image(path, *, max_pixels):
         file.seek(max(0, file.tell() - _TAIL))
         tail = file.read()
     if width * height > max_pixels:
-        raise _Refused(
+        raise Refused(
+            "too_large",
             (height, width),
             f"has {width} x {height} = {width * height:,} pixels, more than "
             f"`config.data.max_pixels` = {max_pixels:,}",
@@ -173,7 +213,7 @@ def _check_image(path, *, max_pixels):
     whole = tail.rstrip(_PADDING).endswith(b"\xff\xd9")
     if not whole and b"IEND\xaeB`\x82" not in tail:
         # Cut off, or a camera has put data of its own behind the end.
-        _check_decodes(path)
+        read_image(path)
     return height, width
 
 
@@ -186,21 +226,13 @@ def _read_size(file):
     except (OSError, SyntaxError, ValueError, struct.error):
         file.seek(0)
         found = "is not an image" if file.read(1) else "is empty"
-    raise _Refused(found, found, "save it as JPEG or PNG, or remove it")
-
-
-def _check_decodes(path):
-    with open(path, "rb") as file:
-        contents = file.read()
-    try:
-        decode.decode_image(contents)
-    except tf.errors.InvalidArgumentError:
-        raise _damaged(contents) from None
+    fix = "save it as JPEG or PNG, or remove it"
+    raise Refused("no_image", found, found, fix)
 
 
 def _damaged(contents):
     message = f"is truncated or damaged ({len(contents):,} bytes)"
-    return _Refused(len(contents), message, _SAVE_AGAIN)
+    return Refused("damaged", len(contents), message, _SAVE_AGAIN)
 
 
 def _histogram(code):
@@ -226,18 +258,15 @@ def _check_label(job, *, histogram, code, num_classes, ignore_label):
     except tf.errors.InvalidArgumentError:
         raise _damaged(contents) from None
     if counts[0]:
-        raise _Refused(*_unknown_pixels(contents, code))
+        raise Refused(*_unknown_pixels(contents, code, num_classes))
     counts = counts[1:]
     strange = np.flatnonzero(counts).tolist()
     strange = [i for i in strange if i >= num_classes and i != ignore_label]
     if strange:
-        ids = id_lists.shorten(strange)
-        pixels = id_lists.shorten(counts[strange])
-        raise _Refused(
-            tuple(strange),
-            f"holds ids {ids} outside 0..{num_classes - 1} (and "
-            f"{ignore_label} = ignore), in {pixels} pixels",
-            "correct the mask, or list all classes in classes.txt",
+        raise Refused(
+            *_unknown_ids(
+                contents, code, num_classes, ignore_label, counts, strange
+            )
         )
     return counts[:num_classes]
 
@@ -245,24 +274,32 @@ def _check_label(job, *, histogram, code, num_classes, ignore_label):
 def _check_mask_header(contents, image_path, size):
     """Refuses before decoding what need not or must not be decoded."""
     if not contents:
-        raise _Refused("is empty", "is empty", _SAVE_AGAIN)
+        raise Refused("mask_format", "is empty", "is empty", _SAVE_AGAIN)
     if contents.startswith(b"\xff\xd8"):
-        raise _Refused(
+        raise Refused(
+            "mask_format",
             "JPEG",
             "is a JPEG; that is lossy and changes labels at borders",
             "save the original mask as PNG",
         )
     if not contents.startswith(b"\x89PNG\r\n\x1a\n") or len(contents) < 33:
-        raise _Refused("no PNG", "is not a PNG file", "save the mask as PNG")
+        raise Refused(
+            "mask_format",
+            "no PNG",
+            "is not a PNG file",
+            "save the mask as PNG",
+        )
     width, height, bits = struct.unpack(">IIB", contents[16:25])
     if bits == 16:
-        raise _Refused(
+        raise Refused(
+            "mask_format",
             bits,
             "has 16 bits a channel",
             "save it with 8 bits; labels are 0..254, 255 = ignore",
         )
     if (height, width) != size:
-        raise _Refused(
+        raise Refused(
+            "size_mismatch",
             (height, width),
             f"is {width} x {height} pixels (width x height) but its image "
             f"{image_path} is {size[1]} x {size[0]}, as stored, before any "
@@ -271,11 +308,27 @@ def _check_mask_header(contents, image_path, size):
         )
 
 
-def _unknown_pixels(contents, code):
+def _unknown_ids(contents, code, num_classes, ignore_label, counts, strange):
+    ids = id_lists.shorten(strange)
+    pixels = id_lists.shorten(counts[strange])
+    values = decode.decode_label(contents, mask_code.MaskCode()).numpy()
+    return _explained(
+        "unknown_ids",
+        strange,
+        f"holds ids {ids} outside 0..{num_classes - 1} (and {ignore_label} = "
+        f"ignore), in {pixels} pixels",
+        mask_guess.explain_ids(
+            values.astype(np.uint8), code, num_classes, ignore_label
+        ),
+        "correct the mask, or list all classes in classes.txt",
+    )
+
+
+def _unknown_pixels(contents, code, num_classes):
     with Image.open(io.BytesIO(contents)) as image:
         if image.mode in ("RGB", "RGBA"):
             pixels = np.asarray(image.convert("RGB"), np.int32)
-            return _unknown_colors(pixels, code.colors)
+            return _unknown_colors(pixels, code.colors, num_classes)
     values = decode.decode_label(contents, mask_code.MaskCode()).numpy()
     return _unknown_values(values, code)
 
@@ -285,6 +338,7 @@ def _unknown_values(values, code):
     unknown = np.asarray(code.index_labels)[values] < 0
     found = values[unknown].tolist()
     return (
+        "unknown_ids",
         tuple(found),
         f"holds values that are no class of this data set: "
         f"{id_lists.shorten(found)}, in {id_lists.shorten(counts[unknown])} "
@@ -293,7 +347,7 @@ def _unknown_values(values, code):
     )
 
 
-def _unknown_colors(pixels, colors):
+def _unknown_colors(pixels, colors, num_classes):
     powers = np.array([2**16, 2**8, 1])
     codes, counts = np.unique(pixels @ powers, return_counts=True)
     unknown = ~np.isin(codes, np.asarray(colors, np.int32) @ powers)
@@ -304,11 +358,21 @@ def _unknown_colors(pixels, colors):
         for code in codes[order].tolist()
     ]
     shown = id_lists.shorten(found)
-    pixels = id_lists.shorten(counts[order])
-    return (
-        tuple(found),
-        f"holds colors that are not in the palette: {shown}, in {pixels} "
+    in_pixels = id_lists.shorten(counts[order])
+    return _explained(
+        "unknown_colors",
+        found,
+        f"holds colors that are not in the palette: {shown}, in {in_pixels} "
         "pixels",
+        mask_guess.explain_colors(pixels, colors, num_classes),
         "give each class its color in classes.txt (`name r g b`), or save "
         "the mask as index PNG",
     )
+
+
+def _explained(kind, value, message, guess, fix):
+    """Arguments of Refused, with the guess where there is one."""
+    if guess:
+        looks, fix = guess
+        message = f"{message}; {looks}"
+    return kind, tuple(value), message, fix

@@ -45,3 +45,15 @@ KINDS = {
 def order(kind):
     """The place of a kind by seriousness, 0 first."""
     return list(KINDS).index(kind)
+
+
+def grouped(findings):
+    """{kind: its findings}, in their order.
+
+    Args:
+      findings: dicts, as in inspection.json.
+    """
+    groups = {}
+    for finding in findings:
+        groups.setdefault(finding["kind"], []).append(finding)
+    return groups

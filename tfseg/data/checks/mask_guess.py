@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guesses how a mask came to hold what is not in its code.
 
-Each guess is (what it looks like, what to do), or None. It goes into the
-message of a finding; it never decides whether there is one.
+Each guess is (what it looks like, what to do), or None, and goes into the
+message of an error. Where all ids are allowed, `looks_lossy` is a warning.
 """
 
 import numpy as np
@@ -17,14 +17,15 @@ _LEAST_MIXED = 20
 # a line of one pixel drawn around each object is one such id.
 _MIXED_ID_SHARE = 0.3
 _MIXED_IDS = 3
-# Largest difference, in any channel, of a compressed color from its original.
-_NEAR_COLOR = 48
+# A color mask that was compressed has this many new colors, and most pixels
+# differ by little, in any channel, from a color of the palette.
 _LOSSY_COLORS = 16
-# Colors that are compared at most: a photograph has a hundred thousand.
-_MOST_COLORS = 1000
+_NEAR_COLOR, _NEAR_SHARE = 48, 0.9
+# Pixels that are compared at most.
+_MOST_COMPARED = 10_000
 # Where the expected values cover half of 0..255, lying by one means nothing.
 _MOST_NEAR = 128
-_LOSSY = (
+LOSSY = (
     "it looks compressed with loss (JPEG) or scaled with interpolation",
     "save the original mask, and scale masks with nearest neighbor",
 )
@@ -75,7 +76,7 @@ def explain_ids(values, code, num_classes, ignore_label=255):
             f"subtract 1, and save what was 0 as {ignore_label}",
         )
     if _many(_mixed(values), _MIXED_SHARE_OF_WRONG, values):
-        return _LOSSY
+        return LOSSY
     return None
 
 
@@ -102,18 +103,21 @@ def explain_colors(pixels, colors, num_classes):
             "with red and blue swapped all of them are",
             "swap red and blue; OpenCV reads and writes BGR",
         )
-    if len(found) >= _LOSSY_COLORS + len(known) and _near(found, known):
-        return _LOSSY
+    if len(found) >= _LOSSY_COLORS + len(known) and _near(pixels, known):
+        return LOSSY
     return None
 
 
 def _mixed(values):
     """bool [H, W], strictly between left and right, or above and below."""
     mixed = np.zeros(values.shape, bool)
-    for mask, v in ((mixed, values), (mixed.T, values.T)):
-        before, here, after = v[:-2], v[1:-1], v[2:]
-        mask[1:-1] |= (before < here) & (here < after)
-        mask[1:-1] |= (before > here) & (here > after)
+    v = values
+    for inner, before, here, after in (
+        (mixed[1:-1], v[:-2], v[1:-1], v[2:]),
+        (mixed[:, 1:-1], v[:, :-2], v[:, 1:-1], v[:, 2:]),
+    ):
+        inner |= (before < here) & (here < after)
+        inner |= (before > here) & (here > after)
     return mixed
 
 
@@ -122,10 +126,13 @@ def _many(mixed, share, values):
 
     On an edge are those that differ from the one above or to the left.
     """
+    number = np.count_nonzero(mixed)
+    if number < _LEAST_MIXED:
+        return False
     edges = np.zeros(values.shape, bool)
     edges[1:] |= values[1:] != values[:-1]
     edges[:, 1:] |= values[:, 1:] != values[:, :-1]
-    return mixed.sum() >= max(_LEAST_MIXED, share * edges.sum())
+    return number >= share * np.count_nonzero(edges)
 
 
 def _stretched(num_classes):
@@ -144,8 +151,9 @@ def _all_near(values, expected):
     return len(near) <= _MOST_NEAR and values <= near
 
 
-def _near(found, known):
-    """Whether the colors lie about those of the palette, nine of ten."""
-    found = found[:: -(-len(found) // _MOST_COLORS)]
-    distances = np.abs(found[:, None] - known[None]).max(-1).min(-1)
-    return np.mean(distances <= _NEAR_COLOR) >= 0.9
+def _near(pixels, known):
+    """Whether nine of ten pixels have nearly a color of the palette."""
+    pixels = pixels.reshape(-1, 3)
+    pixels = pixels[:: -(-len(pixels) // _MOST_COMPARED)]
+    distances = np.abs(pixels[:, None] - known[None]).max(-1).min(-1)
+    return np.mean(distances <= _NEAR_COLOR) >= _NEAR_SHARE

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looks for what is wrong with a data set, before training.
+
+    python -m launch.inspect --dir=PATH
+    python -m launch.inspect --config=configs/folder_cutmix.py:dir=PATH
+
+Prints what it finds, the most serious first, each with file, value and fix;
+writes inspection.json and inspection.html. Exit code 1 if there are errors:
+what training refuses. Warnings and notes leave it at 0.
+"""
+
+from absl import app, flags
+
+from launch import config_flag, entry
+
+_CONFIG = config_flag.define()
+_DIR = flags.DEFINE_string(
+    "dir",
+    None,
+    "Folder of images/ and labels/: short for "
+    "--config=configs/folder_cutmix.py:dir=PATH.",
+)
+_OUT = flags.DEFINE_string(
+    "out", "inspection", "Folder to write; older files in it are replaced."
+)
+flags.declare_key_flag("config")
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected words: {' '.join(argv[1:])}")
+    config = _config()
+    # Imported late, so that a wrong flag is answered at once.
+    from tfseg import inspection
+
+    report = inspection.inspect(config, _OUT.value)
+    print(inspection.text(report))
+    print(f"Written: {_OUT.value}/inspection.html and .json")
+    return 1 if report["counts"]["error"] else 0
+
+
+def _config():
+    if (_CONFIG.value is None) == (_DIR.value is None):
+        raise ValueError("Give one of --dir=PATH and --config=FILE.")
+    if _CONFIG.value is not None:
+        return _CONFIG.value
+    from configs import folder_cutmix
+
+    config = folder_cutmix.get_config()
+    # Not in its argument: a path may hold a comma.
+    config.dataset.dir = _DIR.value
+    return config
+
+
+def _parse(argv):
+    """Without --config there is nothing that `config_flag.parse` checks."""
+    if any(word.startswith("--config") for word in argv):
+        return config_flag.parse(argv)
+    return app.parse_flags_with_usage(argv)
+
+
+if __name__ == "__main__":
+    entry.run(main, flags_parser=_parse)
