@@ -66,3 +66,26 @@ def test_concatenated_pooling_drops_only_while_training():
         kernels + 5 * 2 * 8
     )
     assert (layer(x, training=True).numpy() == 0).mean() > 0.5
+
+
+def test_concatenated_pooling_is_what_its_branches_give():
+    layer = aspp.ConcatenatedPooling(8, (2, 3))
+    x = np.random.RandomState(0).randn(2, 5, 4, 3).astype(np.float32)
+    layer(x)
+    random = np.random.RandomState(1)
+    for variable in layer.variables:
+        variable.assign(0.5 + random.rand(*variable.shape))
+
+    def branch(block, x, dilation=1):
+        kernel, norm = block.convolution.kernel, block.batch_norm
+        x = tf.nn.conv2d(x, kernel, 1, "SAME", dilations=dilation)
+        scale = norm.gamma / np.sqrt(norm.moving_variance + 1e-5)
+        return np.maximum((x - norm.moving_mean) * scale + norm.beta, 0)
+
+    maps = [branch(b, x, d) for b, d in zip(layer.branches, (1, 2, 3))]
+    pooled = branch(layer.pooled_branch, x.mean((1, 2), keepdims=True))
+    maps.append(pooled + np.zeros_like(maps[0]))
+    expected = branch(layer.reduce, np.concatenate(maps, -1))
+    signature = [tf.TensorSpec([None, None, None, 3])]
+    for call in (layer, tf.function(layer, input_signature=signature)):
+        np.testing.assert_allclose(call(x), expected, rtol=1e-4)

@@ -17,6 +17,22 @@ def test_keeps_the_mean_and_does_nothing_at_inference():
         np.testing.assert_allclose((found == 0).mean(), 0.2, atol=0.03)
 
 
+def test_drops_whole_channels_of_each_image():
+    layer = dropout.Dropout(0.5, whole_channels=True)
+    x = np.ones([8, 3, 2, 16], np.float32)
+    for call in (layer, tf.function(layer)):
+        found = call(x, training=True).numpy()
+        np.testing.assert_array_equal(found, found[:, :1, :1] * x)
+        kept = found[:, 0, 0] > 0
+        np.testing.assert_allclose(found.max(), 2)
+        np.testing.assert_allclose(kept.mean(), 0.5, atol=0.2)
+        assert len(np.unique(kept, axis=0)) > 1
+
+
+def test_rate_zero_drops_nothing():
+    np.testing.assert_array_equal(dropout.Dropout(0.0)(X, training=True), X)
+
+
 def test_a_restored_layer_draws_what_would_have_come(tmp_path):
     layer = dropout.Dropout(0.5)
     layer(X, training=True)

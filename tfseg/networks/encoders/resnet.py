@@ -32,8 +32,9 @@ def layout(depth, output_stride, multi_grid, dilate_first_block):
         stride at 1 and doubles the dilation.
       multi_grid: three factors on the dilations of the last stage.
       dilate_first_block: False leaves the first block of a dilated stage at
-        the dilation of the stage before (torchvision, CCT). Only then do
-        features agree, for the same weights, between output strides.
+        the dilation of the stage before (torchvision, CCT). For features to
+        agree between output strides, with the same weights, it must be False
+        with the stride on the 3x3 convolution and True with it on the 1x1.
 
     Returns:
       A list per stage of (stride, dilation) per block.

@@ -64,7 +64,7 @@ class SummedPooling(keras.layers.Layer):
 
 
 class ConcatenatedPooling(keras.layers.Layer):
-    """torchvision: every branch normalized, concatenated, then dropout 0.5.
+    """torchvision, CAC: normalized branches, concatenated, dropout 0.5.
 
     Args:
       filters: channels of the result and of a branch.
@@ -72,8 +72,11 @@ class ConcatenatedPooling(keras.layers.Layer):
       batch_norm: function that makes a BatchNorm layer.
       dilated_conv: see `dilated.Conv2D`.
 
-    Source: torchvision segmentation/deeplabv3.py, ASPP, as described in the
-    notes on CutMix-Seg and CAC.
+    The pooled branch is one pixel, so it does not matter that one resizes it
+    with the corners aligned and the other without.
+
+    Source: torchvision segmentation/deeplabv3.py, ASPP; CAC models/modeling/
+    aspp.py.
     """
 
     def __init__(

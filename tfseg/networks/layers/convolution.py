@@ -17,6 +17,19 @@ def kaiming_normal(mode="fan_in"):
     return keras.initializers.VarianceScaling(2.0, mode, "untruncated_normal")
 
 
+def pytorch_default(fan_in=None):
+    """A new initializer: what torch.nn.Conv2d gives its kernel and its bias.
+
+    U(-b, b) with b = fan_in ** -0.5 (Kaiming-uniform with a = sqrt(5)).
+
+    Args:
+      fan_in: inputs of one result; only for a bias, whose shape does not tell.
+    """
+    if fan_in is None:
+        return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+    return keras.initializers.RandomUniform(-(fan_in**-0.5), fan_in**-0.5)
+
+
 def convolution(
     filters,
     size=1,
@@ -57,12 +70,11 @@ def classifier(num_classes, fan_in):
       num_classes: C.
       fan_in: channels that it sees.
     """
-    bound = fan_in**-0.5
     return convolution(
         num_classes,
         dtype="float32",
         use_bias=True,
-        bias_initializer=keras.initializers.RandomUniform(-bound, bound),
+        bias_initializer=pytorch_default(fan_in),
     )
 
 

@@ -13,17 +13,23 @@ class Dropout(keras.layers.Layer):
 
     Args:
       rate: share of the values that become zero, in [0, 1).
+      whole_channels: drop channels of maps [B, H, W, C] as a whole (spatial
+        dropout, torch.nn.Dropout2d).
     """
 
-    def __init__(self, rate):
+    def __init__(self, rate, whole_channels=False):
         super().__init__()
-        self.rate = rate
-        # From the global seed. A strategy gives each replica its own stream.
-        seed = tf.random.uniform([], maxval=2**31 - 1, dtype=tf.int32)
-        self.generator = tf.random.Generator.from_seed(int(seed))
+        self.rate, self.whole_channels = rate, whole_channels
+        if rate:
+            # From the global seed. A strategy gives each replica a stream.
+            seed = tf.random.uniform([], maxval=2**31 - 1, dtype=tf.int32)
+            self.generator = tf.random.Generator.from_seed(int(seed))
 
     def call(self, x, training=None):
-        if not training:
+        if not training or not self.rate:
             return x
-        kept = self.generator.uniform(tf.shape(x)) >= self.rate
+        shape = tf.shape(x)
+        if self.whole_channels:
+            shape = tf.stack([shape[0], 1, 1, shape[3]])
+        kept = self.generator.uniform(shape) >= self.rate
         return tf.where(kept, x / (1.0 - self.rate), tf.zeros_like(x))
