@@ -56,6 +56,16 @@ def test_classes_are_counted_without_a_file(data):
     assert _build(data).info.class_names == ("class_0", "class_1")
 
 
+def test_classes_of_a_json_file_bring_their_values(data):
+    (data / "classes.txt").unlink()
+    (data / "classes.json").write_text('{"7": "road", "1": "sky"}')
+    dataset = _build(data)
+    assert dataset.info.class_names == ("sky", "road")
+    assert dataset.info.palette == base.voc_palette(2)
+    assert dataset.mask_code.index_labels[7] == 1
+    assert dataset.mask_code.index_labels[0] == -1
+
+
 def test_hidden_and_other_files_are_left_out(data):
     _write(data / "images/._a.jpg")
     _write(data / "images/.ipynb_checkpoints/a.jpg")
@@ -149,6 +159,10 @@ def _remove(path):
         (
             lambda d: (d / "classes.txt").write_text("sky 1 2\n"),
             "classes.txt, line 1: malformed",
+        ),
+        (
+            lambda d: (d / "classes.json").write_text("[]"),
+            "classes.txt and .*classes.json both list the classes",
         ),
     ],
 )

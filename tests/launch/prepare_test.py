@@ -3,7 +3,8 @@ import os
 import subprocess
 import sys
 
-from tfseg.datasets import digits
+from tests.datasets import miniatures
+from tfseg.datasets import cityscapes, digits, voc
 
 
 def _run(*arguments):
@@ -34,9 +35,34 @@ def test_mistakes_are_named(tmp_path):
         (["--dataset=folder", folder], "has nothing to prepare"),
         (["--dataset=digits"], "--dir must have a value"),
         (["--dataset=digits", folder, "x"], "Unexpected words: x"),
+        (["--dataset=digits:8x8", folder], "digits takes nothing after a col"),
+        (["--dataset=digits", folder, "--source=x"], "takes no --source"),
+        (["--dataset=isic", folder, "--source=x", "--seed=1"], "no --seed"),
+        (["--dataset=isic", folder], "`--source` is empty. Fix: name the fol"),
+        (["--dataset=isic", folder, "--source=x"], "Training_Data: not there"),
+        (["--dataset=camvid", folder], "camvid` has nothing to prepare"),
+        (["--dataset=tfds", folder], "Fix: --dataset=tfds:NAME"),
     ]:
         done = _run(*arguments)
         assert done.returncode == 1, arguments
         assert message in done.stderr + done.stdout, done.stderr
         assert "Traceback" not in done.stderr
     assert os.listdir(tmp_path) == []
+
+
+def test_half_of_cityscapes_and_a_second_run(tmp_path):
+    source = miniatures.cityscapes(tmp_path / "cityscapes")
+    out = tmp_path / "half"
+    words = ["--dataset=cityscapes", f"--source={source}", f"--dir={out}"]
+    for _ in range(2):
+        done = _run(*words)
+        assert done.returncode == 0, done.stderr
+        assert f"cityscapes is ready in {out}" in done.stderr
+    assert len(cityscapes.build(dir=str(out)).records) == 8
+
+
+def test_voc_from_sbd(tmp_path):
+    root, source = miniatures.voc(tmp_path), miniatures.sbd(tmp_path)
+    done = _run("--dataset=voc", f"--source={source}", f"--dir={root}")
+    assert done.returncode == 0, done.stderr
+    assert len(voc.build(dir=str(root)).partitions["train"]) == 6

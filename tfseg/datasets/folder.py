@@ -6,6 +6,8 @@ DIR/images/      JPEG or PNG, also in folders below; the id of an image is
 DIR/labels/      PNG with the same id: gray or palette index, or colors
                  of classes.txt; 255 = ignored. None = unlabeled image
 DIR/classes.txt  optional: one class a line, `name` or `name r g b`
+DIR/classes.json instead: names, mask values with gaps, colors, ignored
+                 values; as for COCO-Stuff, see classes/class_json.py
 DIR/splits/      optional: train.txt, val.txt, test.txt, labeled.txt,
                  unlabeled.txt, one id a line
 """
@@ -16,7 +18,7 @@ from absl import logging
 
 from tfseg import id_lists
 from tfseg.datasets import base
-from tfseg.datasets.classes import class_file, mask_scan
+from tfseg.datasets.classes import class_file, class_json, mask_scan
 
 _LABEL_SUFFIXES = (".png",)
 # File name -> name of the partition.
@@ -28,7 +30,10 @@ _SPLIT_FILES = {
     "labeled": "labeled",
     "unlabeled": "unlabeled",
 }
-_LAYOUT = "images/*.jpg|png, labels/*.png, optional classes.txt and splits/"
+_LAYOUT = (
+    "images/*.jpg|png, labels/*.png, optional classes.txt or classes.json "
+    "and splits/"
+)
 
 
 def build(*, dir):
@@ -52,8 +57,8 @@ def build(*, dir):
         for name in sorted(images)
     }
     partitions = _read_partitions(os.path.join(dir, "splits"), records)
-    info = _read_info(dir, [labels[name] for name in sorted(labels)])
-    return base.Dataset(info, records, partitions, info.mask_code())
+    info, code = _read_classes(dir, [labels[name] for name in sorted(labels)])
+    return base.Dataset(info, records, partitions, code)
 
 
 def _check_folder(dir):
@@ -207,19 +212,35 @@ def _read_partitions(folder, records):
     return partitions
 
 
-def _read_info(dir, label_paths):
+def _read_classes(dir, label_paths):
+    """(base.Info, mask_code.MaskCode)."""
     path = os.path.join(dir, "classes.txt")
+    json_path = os.path.join(dir, "classes.json")
+    if os.path.exists(json_path):
+        if os.path.exists(path):
+            raise ValueError(
+                f"{path} and {json_path} both list the classes. Fix: keep "
+                "one of the two."
+            )
+        names, palette, code = class_json.read(json_path)
+        info = _info(names, palette)
+        return info, code(info)
     if os.path.exists(path):
-        names, palette = class_file.read(path)
-    else:
-        names, palette = mask_scan.class_names(label_paths), None
-        logging.warning(
-            "%s is not there: found %d classes in the masks, named class_0 "
-            "to class_%d",
-            path,
-            len(names),
-            len(names) - 1,
-        )
+        info = _info(*class_file.read(path))
+        return info, info.mask_code()
+    names = mask_scan.class_names(label_paths)
+    logging.warning(
+        "%s is not there: found %d classes in the masks, named class_0 "
+        "to class_%d",
+        path,
+        len(names),
+        len(names) - 1,
+    )
+    info = _info(names, None)
+    return info, info.mask_code()
+
+
+def _info(names, palette):
     palette = palette or base.voc_palette(len(names))
     ignore_color = base.Info.ignore_color
     if ignore_color in palette:

@@ -42,7 +42,7 @@ def read(path):
         )
     names = tuple(name for name, _ in parsed)
     palette = tuple(color for _, color in parsed)
-    _check_unique(names, path, "name")
+    check_unique(names, path, "name")
     if not any(palette):
         return names, None
     if not all(palette):
@@ -51,7 +51,7 @@ def read(path):
             f"{path}: class {bare!r} has no color but others have. Fix: "
             "write `name r g b` for all classes or for none."
         )
-    _check_unique(palette, path, "color")
+    check_unique(palette, path, "color")
     return names, palette
 
 
@@ -69,7 +69,16 @@ def _parse(line, where):
     )
 
 
-def _check_unique(values, path, kind):
+def check_unique(values, path, kind):
+    """Refuses a value that two classes have.
+
+    Args:
+      values: one per class.
+      path, kind: for the message.
+
+    Raises:
+      ValueError: names both classes and the value.
+    """
     for label, value in enumerate(values):
         first = values.index(value)
         if first != label:

@@ -35,6 +35,15 @@ def class_names(paths):
 
 def _highest_id(path):
     """Highest id of a mask but 255; -1 if there is none."""
+    return max(values(path) - {_IGNORE_LABEL}, default=-1)
+
+
+def values(path):
+    """Set of the values in a PNG mask of gray or palette index.
+
+    Raises:
+      ValueError: unreadable, or a mask of another kind.
+    """
     try:
         with Image.open(path) as image:
             if image.mode not in ("1", "L", "P"):
@@ -49,8 +58,7 @@ def _highest_id(path):
         raise ValueError(
             f"{path}: cannot be read as a PNG: {error}. Fix: save it again."
         ) from None
-    values = [value // scale for value, count in enumerate(counts) if count]
-    return max(set(values) - {_IGNORE_LABEL}, default=-1)
+    return {value // scale for value, count in enumerate(counts) if count}
 
 
 def _gray_scale(path):
