@@ -15,7 +15,7 @@ _HELP = (
 
 
 def define():
-    """Defines `--config` (required, locked)."""
+    """Defines `--config` (locked), which a script may mark as required."""
     return config_flags.DEFINE_config_file("config", None, _HELP)
 
 
@@ -30,8 +30,10 @@ def parse(argv):
         rest = app.parse_flags_with_usage(argv)
     except (AttributeError, KeyError) as error:
         raise ValueError(_unknown_field(argv)) from error
-    # A config that failed to load raises only when it is looked at.
-    flags.FLAGS["config"].value.to_dict()
+    config = flags.FLAGS["config"].value
+    if config is not None:
+        # One that failed to load raises only when it is looked at.
+        config.to_dict()
     return rest
 
 

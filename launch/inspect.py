@@ -52,12 +52,5 @@ def _config():
     return config
 
 
-def _parse(argv):
-    """Without --config there is nothing that `config_flag.parse` checks."""
-    if any(word.startswith("--config") for word in argv):
-        return config_flag.parse(argv)
-    return app.parse_flags_with_usage(argv)
-
-
 if __name__ == "__main__":
-    entry.run(main, flags_parser=_parse)
+    entry.run(main, flags_parser=config_flag.parse)

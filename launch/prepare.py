@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a data set to disk: python -m launch.prepare --dataset=digits ...
+r"""Writes a data set to disk: python -m launch.prepare --dataset=digits ...
 
 digits      the embedded data set: --dir
 voc         masks of the augmented list into --dir=VOC2012, from
@@ -9,13 +9,19 @@ isic        a copy of --source at 248 x 248 pixels
 tfds:NAME   a builder of TensorFlow Datasets as a folder; --source is its
             data_dir, "" = the default
 
-Safe to repeat: an interrupted run goes on, and a data set that is complete is
-left as it is. The other data sets are read as they are unpacked.
+The other data sets are read as they are unpacked. Any data set can be turned
+into few large files, which training reads with --config.data.records=OUT:
+
+    python -m launch.prepare --records=OUT \
+        --config=configs/folder_cutmix.py:dir=PATH
+
+Safe to repeat: an interrupted run goes on, and what is complete is left as it
+is.
 """
 
 from absl import app, flags, logging
 
-from launch import entry
+from launch import config_flag, entry
 from tfseg import lookup
 
 _DATASET = flags.DEFINE_string(
@@ -28,12 +34,54 @@ _SOURCE = flags.DEFINE_string(
 _SEED = flags.DEFINE_integer(
     "seed", 0, "Seed; the same seed writes the same bytes.", lower_bound=0
 )
-flags.mark_flag_as_required("dir")
+_RECORDS = flags.DEFINE_string(
+    "records",
+    None,
+    "Folder to write the data set of --config to, as records.",
+)
+_SHARD_MIB = flags.DEFINE_integer(
+    "shard_mib", 128, "With --records: size of a file, MiB.", lower_bound=1
+)
+_CONFIG = config_flag.define()
+flags.declare_key_flag("config")
 
 
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected words: {' '.join(argv[1:])}")
+    if _RECORDS.value is not None:
+        _write_records()
+    else:
+        _prepare()
+
+
+def _write_records():
+    if _CONFIG.value is None or _DIR.present:
+        raise ValueError(
+            "--records writes the data set of a config: give --config=FILE, "
+            "and no --dir."
+        )
+    # Imported late, so that a wrong flag is answered at once.
+    from tfseg import examples, packed
+    from tfseg.data import check
+
+    config = _CONFIG.value
+    dataset = examples.open_dataset(config)
+    files = examples.check_files(config, dataset, check.raise_on)
+    packed.write(
+        config, dataset, files, _RECORDS.value, shard_mib=_SHARD_MIB.value
+    )
+    logging.info(
+        "%d examples are in %s; train with --config.data.records=%s",
+        len(files.records),
+        _RECORDS.value,
+        _RECORDS.value,
+    )
+
+
+def _prepare():
+    if _DIR.value is None:
+        raise ValueError("--dir is missing: give the folder to write.")
     name, colon, builder = _DATASET.value.partition(":")
     leaf = lookup.module("datasets", name)
     if not hasattr(leaf, "prepare"):
@@ -63,4 +111,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run(main, flags_parser=config_flag.parse)

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 
+from tests import miniature
 from tests.datasets import miniatures
 from tfseg.datasets import cityscapes, digits, voc
 
@@ -33,7 +34,7 @@ def test_mistakes_are_named(tmp_path):
     for arguments, message in [
         (["--dataset=digit", folder], "Did you mean 'digits'?"),
         (["--dataset=folder", folder], "has nothing to prepare"),
-        (["--dataset=digits"], "--dir must have a value"),
+        (["--dataset=digits"], "--dir is missing"),
         (["--dataset=digits", folder, "x"], "Unexpected words: x"),
         (["--dataset=digits:8x8", folder], "digits takes nothing after a col"),
         (["--dataset=digits", folder, "--source=x"], "takes no --source"),
@@ -42,6 +43,7 @@ def test_mistakes_are_named(tmp_path):
         (["--dataset=isic", folder, "--source=x"], "Training_Data: not there"),
         (["--dataset=camvid", folder], "camvid` has nothing to prepare"),
         (["--dataset=tfds", folder], "Fix: --dataset=tfds:NAME"),
+        (["--records=x"], "give --config=FILE"),
     ]:
         done = _run(*arguments)
         assert done.returncode == 1, arguments
@@ -66,3 +68,22 @@ def test_voc_from_sbd(tmp_path):
     done = _run("--dataset=voc", f"--source={source}", f"--dir={root}")
     assert done.returncode == 0, done.stderr
     assert len(voc.build(dir=str(root)).partitions["train"]) == 6
+
+
+def test_records_by_command_and_a_run_on_them(tmp_path):
+    folder = miniature.make_folder(tmp_path / "mine")
+    records = str(tmp_path / "records")
+    words = miniature.flags(miniature.config(folder))
+    for _ in range(2):
+        done = _run(f"--records={records}", *words)
+        assert done.returncode == 0, done.stderr
+        assert f"12 examples are in {records}" in done.stderr
+    names = sorted(os.listdir(records))
+    assert names == ["dataset.json", "examples-00000.tfrecord", "index.npz"]
+    done = miniature.run(
+        "train",
+        *words,
+        f"--config.data.records={records}",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert done.returncode == 0, done.stderr
