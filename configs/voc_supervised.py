@@ -38,6 +38,7 @@ def get_config(arg=""):
         "name": "voc",
         "dir": options.dir,
         "train": options.train,
+        "extra": False,
         "image_labels": False,
     }
     config.split.seed = options.seed

@@ -266,3 +266,19 @@ def test_damaged_mat_files_are_named_and_the_others_written(root, source):
     assert "2008_000004.mat: cannot be read as a mask of SBD" in message
     assert "Fix: " in message
     assert len(list((root / "SegmentationClassAug").glob("*.png"))) == 5
+
+
+def test_other_images_are_unlabeled_and_those_of_the_test_stay_out(root):
+    def build(**options):
+        return voc.build(dir=str(root), train="standard", **options)
+
+    plain = build()
+    images = {p.stem for p in (root / "JPEGImages").glob("*.jpg")}
+    others = sorted(images - set(plain.records))
+    assert len(others) >= 2
+    (root / "ImageSets" / "Segmentation" / "test.txt").write_text(others[0])
+    dataset = build(extra=True)
+    assert sorted(set(dataset.records) - set(plain.records)) == others[1:]
+    assert dataset.records[others[1]].label is None
+    assert dataset.partitions["train"][-1] == others[-1]
+    assert dataset.partitions["validation"] == plain.partitions["validation"]

@@ -75,12 +75,14 @@ _COMMAND = (
 )
 
 
-def build(*, dir, train="augmented", image_labels=False):
+def build(*, dir, train="augmented", extra=False, image_labels=False):
     """PASCAL VOC 2012.
 
     Args:
       dir: see the module.
       train: "augmented" or "standard", the training list.
+      extra: add the images that are on no list as unlabeled ones. Those of
+        VOC's test list, where it is there, stay out.
       image_labels: read Annotations/ and give each training image the
         classes of its objects, difficult ones too, as CCT does
         (make_cls_labels.py); None where there is no file.
@@ -108,6 +110,9 @@ def build(*, dir, train="augmented", image_labels=False):
     }
     if train == "augmented":
         parts["train"] = _augmented(root, images, masks, standard, validation)
+    if extra:
+        others = _others(root, images, parts)
+        parts["extra"] = published.Part(others, images, None, len(others))
     palette = base.voc_palette(len(CLASS_NAMES))
     info = base.Info("voc", CLASS_NAMES, palette)
     classes = None
@@ -169,6 +174,15 @@ def _lists(root):
     folder = os.path.join(root, "ImageSets", "Segmentation")
     paths = [os.path.join(folder, f"{name}.txt") for name in ("train", "val")]
     return [files.read_list(path, layout=_LAYOUT) for path in paths]
+
+
+def _others(root, images, parts):
+    """Ids of images that neither train, validate nor test."""
+    listed = {name for part in parts.values() for name in part.ids}
+    path = os.path.join(root, "ImageSets", "Segmentation", "test.txt")
+    if os.path.exists(path):
+        listed.update(files.read_list(path, layout=_LAYOUT))
+    return tuple(sorted(images.keys() - listed))
 
 
 def _augmented(root, images, masks, standard, validation):
