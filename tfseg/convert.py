@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Published weights as what this project reads.
+
+An encoder becomes a file for `config.network.weights`. A whole network
+becomes a workdir, as if training had stopped at step 0: it can be evaluated,
+exported and used to predict, and training with the same config starts from
+it.
+"""
+
+import contextlib
+import os
+import tempfile
+
+from absl import logging
+from ml_collections import config_dict
+from tensorflow import keras
+
+from tfseg import config as config_lib
+from tfseg import examples, lookup, runs
+from tfseg import session as session_lib
+from tfseg import strategy as strategies
+from tfseg.callbacks import moving_average
+from tfseg.networks.weights import files, pretrained
+from tfseg.networks.weights.names import base as names
+
+PARTS = ("encoder", "network")
+
+
+def convert(
+    config,
+    source,
+    out,
+    *,
+    part="encoder",
+    branch="branch1",
+    partial=False,
+    overwrite=False,
+):
+    """Converts a file of published weights.
+
+    Args:
+      config: ConfigDict; its network takes the weights. A whole network also
+        needs its data set, for the classes and the split.
+      source: path, or "imagenet"; see `networks.weights.pretrained`.
+      out: new file (encoder) or workdir (network).
+      part: "encoder" or "network".
+      branch: of a file of CPS with two networks, "branch1" or "branch2".
+      partial: take what fits, and leave the rest as it is initialized.
+      overwrite: replace `out` if it exists.
+
+    Returns:
+      networks.weights.names.base.Fit: what matched and what did not.
+
+    Raises:
+      ValueError: `out` exists, or the weights do not fit.
+      OSError: cannot write.
+    """
+    out = os.path.normpath(out)
+    if os.path.lexists(out) and not overwrite:
+        raise ValueError(
+            f"{out} exists already. Choose another name, or give --overwrite "
+            "to replace it."
+        )
+    config_lib.validate(config)
+    keras.utils.set_random_seed(config.seed)
+    keras.mixed_precision.set_global_policy(config.runtime.precision)
+    if part == "encoder":
+        return _convert_encoder(config, source, out, branch, partial)
+    return _convert_network(config, source, out, branch, partial)
+
+
+def _convert_encoder(config, source, out, branch, partial):
+    # The number of classes does not matter to an encoder.
+    network = runs.build_network(_without_weights(config), num_classes=2)
+    encoder = network.encoder.backbone
+    fit = pretrained.fit(encoder, source, branch)
+    _assign(fit, source, partial)
+    with _replacing(out) as new:
+        files.write(new, encoder, names.paths(encoder))
+    return fit
+
+
+def _convert_network(config, source, out, branch, partial):
+    method = _method(config)
+    dataset = examples.open_dataset(config)
+    bare = _without_weights(config)
+    network = runs.build_network(bare, dataset.info.num_classes)
+    fit = pretrained.fit_network(network, source, branch)
+    _assign(fit, source, partial)
+    split = examples.checked_split(config, dataset)
+    with _replacing(out) as new:
+        runs.claim(new, config)
+        session = session_lib.Session(
+            bare,
+            new,
+            strategies.build("mirrored", replicas=1),
+            method,
+            dataset,
+            split,
+        )
+        for target in session.method.networks.values():
+            moving_average.copy(network, target)
+        for kind in ("last", "best"):
+            session.store.save(kind)
+        runs.write_inputs(new, config, dataset.info, split)
+    return fit
+
+
+def _method(config):
+    leaf = lookup.module("methods", config.method.name)
+    options = config.method.to_dict()
+    options.pop("name")
+    lookup.check_arguments(
+        leaf.build, options | {"seed": config.seed}, "config.method"
+    )
+    return leaf
+
+
+def _without_weights(config):
+    config = config_dict.ConfigDict(config.to_dict())
+    if "weights" in config.network:
+        config.network.weights = ""
+    return config
+
+
+def _assign(fit, source, partial):
+    problems = fit.problems()
+    if not fit.matched or (problems and not partial):
+        raise ValueError(
+            f"{source} does not fit `config.network`:\n{problems}\nChange the "
+            "network, or give --partial to take what fits."
+        )
+    if problems:
+        logging.warning("%s fits in part:\n%s", source, problems)
+    fit.assign()
+
+
+@contextlib.contextmanager
+def _replacing(path):
+    """A path beside, which takes the place of `path` when all went well."""
+    parent = os.path.dirname(path) or "."
+    os.makedirs(parent, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".convert_") as folder:
+        # Files carry their names inside, so the new one has the right name.
+        new = os.path.join(folder, os.path.basename(path))
+        yield new
+        if os.path.lexists(path):
+            # A folder cannot be replaced in one step; the old one goes last.
+            os.rename(path, f"{new}.old")
+        os.rename(new, path)
