@@ -58,7 +58,7 @@ def test_inference_is_the_official_one():
     decoder = network.decoder
     z = decoder.embed(features)
     assert z is features["stride8"] and np.min(z) >= 0
-    small = decoder.classify(z, None)
+    small = decoder.logits(z)
     np.testing.assert_allclose(small, vectors["logits_eval"], atol=2e-3)
     assert np.min(small) >= 0
 
@@ -95,12 +95,12 @@ def test_decoder_is_the_official_one():
     ]
     decoder = cct.Decoder(5, "stride8", relu=True)
     z = tf.constant(vectors["z"])
-    decoder.classify(z, None)
+    decoder.logits(z)
     for name, variable in zip(layers, decoder.trainable_variables):
         variable.assign(vectors[f"p.{name}"])
     with tf.GradientTape() as tape:
         tape.watch(z)
-        logits = decoder.classify(z, None)
+        logits = decoder.logits(z)
         total = tf.reduce_sum(logits * vectors["g"])
     np.testing.assert_allclose(logits, vectors["out"], atol=1e-5)
     gradients = tape.gradient(total, [z] + decoder.trainable_variables)
@@ -113,7 +113,7 @@ def test_decoder_is_the_official_one():
 def test_logits_are_resized_where_the_size_is_no_multiple_of_8():
     decoder = cct.Decoder(3, "stride8", relu=False)
     z = np.random.RandomState(0).randn(1, 3, 2, 8).astype(np.float32)
-    small = decoder.classify(z, None)
+    small = decoder.logits(z)
     assert small.shape == (1, 24, 16, 3)
     np.testing.assert_array_equal(decoder.classify(z, (24, 16)), small)
     found = decoder.classify(z, (17, 9)).numpy()
@@ -128,11 +128,11 @@ def test_without_relu_the_decoder_is_linear():
     z = np.random.RandomState(0).rand(1, 3, 2, 8).astype(np.float32)
     for relu, lowest in ((True, 0), (False, -np.inf)):
         decoder = cct.Decoder(3, "stride8", relu)
-        logits = decoder.classify(z, None).numpy()
+        logits = decoder.logits(z).numpy()
         assert logits.min() >= lowest
     assert logits.min() < 0
-    zero = decoder.classify(np.zeros_like(z), None).numpy()
-    twice = decoder.classify(2 * z, None).numpy()
+    zero = decoder.logits(np.zeros_like(z)).numpy()
+    twice = decoder.logits(2 * z).numpy()
     np.testing.assert_allclose(twice - zero, 2 * (logits - zero), atol=1e-4)
 
 

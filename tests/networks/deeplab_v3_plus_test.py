@@ -275,7 +275,7 @@ def test_order_in_which_the_features_are_joined(head, low_level):
 def test_corners_are_aligned_but_in_torchvision(head):
     layer, _ = decoder(head)
     embedding = np.random.RandomState(0).rand(1, 3, 4, 256).astype(np.float32)
-    small = layer.classify(embedding, None).numpy()
+    small = layer.logits(embedding).numpy()
     found = layer.classify(embedding, (5, 7)).numpy()
     assert found.shape == (1, 5, 7, 3)
     middle = (small[:, 0, 0] + small[:, 0, 1]) / 2
@@ -299,13 +299,13 @@ def test_cac_drops_before_the_classifier():
     layer, _ = decoder("cac")
     layer.classifier.set_weights([np.ones([1, 1, 256, 3]), np.zeros(3)])
     embedding = tf.ones([1, 40, 40, 256])
-    logits = layer.classify(embedding, None, training=True).numpy()
+    logits = layer.logits(embedding, training=True).numpy()
     # Of 256 ones: a whole number of them is left, each divided by 0.9.
     kept = logits * 0.9
     np.testing.assert_allclose(kept, np.rint(kept), atol=1e-2)
     np.testing.assert_allclose(kept.mean(), 0.9 * 256, rtol=0.01)
     assert kept.std() > 1
-    np.testing.assert_allclose(layer.classify(embedding, None), 256, rtol=1e-5)
+    np.testing.assert_allclose(layer.logits(embedding), 256, rtol=1e-5)
 
 
 @pytest.mark.parametrize("head", ["cps", "torchvision"])

@@ -95,7 +95,7 @@ def test_decoder_is_the_oracle(align_corners):
     np.testing.assert_allclose(embedding, x, rtol=1e-4, atol=1e-5)
     x = x @ decoder.classifier.kernel.numpy()[0, 0]
     x += decoder.classifier.bias.numpy()
-    small = decoder.classify(embedding, None)
+    small = decoder.logits(embedding)
     np.testing.assert_allclose(small, x, rtol=1e-4, atol=1e-4)
     x = resized(x, (33, 49), align_corners)
     np.testing.assert_allclose(decoder(features), x, rtol=1e-4, atol=1e-4)

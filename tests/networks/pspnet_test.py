@@ -55,7 +55,7 @@ def test_logits_are_resized_as_published(head, align_corners):
     layer, features = decoder(head)
     embedding = layer.embed(features)
     assert embedding.shape == (2, 3, 4, 512) and np.min(embedding) >= 0
-    small = layer.classify(embedding, None)
+    small = layer.logits(embedding)
     np.testing.assert_allclose(
         layer.classify(embedding, (17, 25)),
         resize.bilinear(small, (17, 25), align_corners=align_corners),
@@ -66,12 +66,12 @@ def test_cac_has_no_dropout_and_csail_drops_channels():
     embedding = tf.ones([4, 3, 4, 512])
     layer, _ = decoder("cac")
     np.testing.assert_array_equal(
-        layer.classify(embedding, None, training=True),
-        layer.classify(embedding, None),
+        layer.logits(embedding, training=True),
+        layer.logits(embedding),
     )
     layer, features = decoder("csail")
     layer.classifier.set_weights([np.ones([1, 1, 512, 3]), np.zeros([3])])
-    logits = layer.classify(embedding, None, training=True).numpy()
+    logits = layer.logits(embedding, training=True).numpy()
     np.testing.assert_allclose(logits, logits[:, :1, :1] * np.ones([3, 4, 1]))
     # Of 512 ones: a whole number of them is left, each divided by 0.9.
     kept = logits * 0.9

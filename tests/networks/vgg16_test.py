@@ -102,7 +102,7 @@ def test_logits_are_those_of_an_oracle(head, dilations):
     features = network.encoder(image)
     embedding = network.decoder.embed(features)
     expected = oracle(network, image[0].astype(float), dilations)
-    found = network.decoder.classify(embedding, None)[0]
+    found = network.decoder.logits(embedding)[0]
     assert found.shape == (7, 8, 21)
     scale = np.abs(expected).max()
     np.testing.assert_allclose(found, expected, atol=1e-5 * scale)
@@ -126,7 +126,7 @@ def test_embedding_is_what_the_classifiers_see():
     kernels = tf.concat([layer.kernel for layer in classifiers], 2)
     expected = tf.nn.conv2d(embedding, kernels, 1, "SAME")
     expected += sum(layer.bias for layer in classifiers)
-    found = network.decoder.classify(embedding, None)
+    found = network.decoder.logits(embedding)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

@@ -4,6 +4,7 @@
 import tensorflow as tf
 from tensorflow import keras
 
+from tfseg.networks.layers import resize
 from tfseg.networks.weights import pretrained
 
 IMAGE_SHAPE = (None, None, None, 3)
@@ -81,18 +82,31 @@ class Encoder(keras.Model):
 class Decoder(keras.layers.Layer):
     """The encoder's dict -> logits, in two steps.
 
-    A subclass writes `embed(features, training)`, the map on which the
-    classifier works, and `classify(embedding, image_size, training)`, float32
-    logits at `image_size`, or at the embedding's own size if that is None.
+    A subclass writes `embed`, the map on which the classifier works, and
+    `logits`, what the classifier makes of it, before it is resized.
+
+    Attributes:
+      align_corners: how logits and maps are resized, see `resize.bilinear`.
     """
+
+    align_corners = True
 
     def embed(self, features, training=None):
         """[B, h, w, K] of compute dtype."""
         raise NotImplementedError
 
+    def logits(self, embedding, training=None):
+        """float32 [B, h', w', C]."""
+        raise NotImplementedError
+
     def classify(self, embedding, image_size, training=None):
         """float32 logits [B, *image_size, C]."""
-        raise NotImplementedError
+        logits = self.logits(embedding, training=training)
+        return self.resize(logits, image_size)
+
+    def resize(self, x, size):
+        """Resizes maps bilinearly to `size`, int32 [2]."""
+        return resize.bilinear(x, size, align_corners=self.align_corners)
 
     def call(self, features, training=None):
         embedding = self.embed(features, training=training)

@@ -18,12 +18,7 @@ import functools
 from tfseg.networks import base
 from tfseg.networks.encoders import resnet
 from tfseg.networks.layers import batch_norm as batch_norms
-from tfseg.networks.layers import (
-    convolution,
-    pyramid_pooling,
-    resize,
-    sub_pixel,
-)
+from tfseg.networks.layers import convolution, pyramid_pooling, sub_pixel
 
 FILTERS = 512
 BINS = (1, 2, 3, 6)
@@ -88,13 +83,11 @@ class Decoder(base.Decoder):
     def embed(self, features, training=None):
         return features[self.top]
 
-    def classify(self, embedding, image_size, training=None):
+    def logits(self, embedding, training=None):
         logits = self.classifier(embedding)
         for layer in self.upsample:
             logits = layer(logits)
-        if image_size is None:
-            return logits
-        return resize.bilinear(logits, image_size, align_corners=True)
+        return logits
 
 
 def build(

@@ -24,7 +24,7 @@ from tensorflow import keras
 from tfseg.networks import base
 from tfseg.networks.encoders import resnet
 from tfseg.networks.layers import batch_norm as batch_norms
-from tfseg.networks.layers import convolution, resize
+from tfseg.networks.layers import convolution
 
 BRANCHES = ("all", "first_two")
 
@@ -114,11 +114,8 @@ class Decoder(base.Decoder):
     def embed(self, features, training=None):
         return features[self.top]
 
-    def classify(self, embedding, image_size, training=None):
-        logits = self.classifier(embedding)
-        if image_size is None:
-            return logits
-        return resize.bilinear(logits, image_size, align_corners=True)
+    def logits(self, embedding, training=None):
+        return self.classifier(embedding)
 
 
 def build(

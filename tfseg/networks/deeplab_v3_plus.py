@@ -28,7 +28,7 @@ from tfseg.networks import base
 from tfseg.networks.encoders import resnet
 from tfseg.networks.layers import aspp
 from tfseg.networks.layers import batch_norm as batch_norms
-from tfseg.networks.layers import convolution, dropout, resize
+from tfseg.networks.layers import convolution, dropout
 
 FILTERS = 256
 LOW_LEVEL_FILTERS = 48
@@ -96,21 +96,15 @@ class Decoder(base.Decoder):
     def embed(self, features, training=None):
         low = self.low_level(features["stride4"], training=training)
         high = self.pooling(features[self.top], training=training)
-        high = self._resize(high, tf.shape(low)[1:3])
+        high = self.resize(high, tf.shape(low)[1:3])
         first, second = self.merge
         x = tf.concat([low, high] if self.low_level_first else [high, low], -1)
         x = self.merge_dropout(first(x, training=training), training=training)
         return second(x, training=training)
 
-    def classify(self, embedding, image_size, training=None):
+    def logits(self, embedding, training=None):
         x = self.classifier_dropout(embedding, training=training)
-        logits = self.classifier(x)
-        return (
-            logits if image_size is None else self._resize(logits, image_size)
-        )
-
-    def _resize(self, x, size):
-        return resize.bilinear(x, size, align_corners=self.align_corners)
+        return self.classifier(x)
 
 
 def build(

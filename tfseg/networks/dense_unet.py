@@ -96,8 +96,12 @@ class Decoder(base.Decoder):
         x = self.dropout(x, training=training)
         return tf.nn.relu(self.last_norm(x, training=training))
 
-    def classify(self, embedding, image_size, training=None):
+    def logits(self, embedding, training=None):
         return self.classifier(embedding)
+
+    def classify(self, embedding, image_size, training=None):
+        # The embedding has the size of the image already.
+        return self.logits(embedding, training=training)
 
 
 def build(

@@ -92,11 +92,8 @@ class Decoder(base.Decoder):
         x = _join(x, features["stride2"])
         return self.merge_stride2(x, training=training)
 
-    def classify(self, embedding, image_size, training=None):
-        logits = self.classifier(embedding)
-        if image_size is None:
-            return logits
-        return resize.bilinear(logits, image_size, align_corners=True)
+    def logits(self, embedding, training=None):
+        return self.classifier(embedding)
 
 
 def build(*, num_classes, width=16, batch_norm=None):

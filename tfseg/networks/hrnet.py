@@ -17,7 +17,7 @@ from tensorflow import keras
 from tfseg.networks import base
 from tfseg.networks.encoders import hrnet
 from tfseg.networks.layers import batch_norm as batch_norms
-from tfseg.networks.layers import convolution, resize
+from tfseg.networks.layers import convolution
 
 MOMENTUM = 0.99
 
@@ -48,18 +48,12 @@ class Decoder(base.Decoder):
     def embed(self, features, training=None):
         first, *rest = (features[name] for name in self.names)
         size = tf.shape(first)[1:3]
-        maps = [first, *(self._resize(x, size) for x in rest)]
+        maps = [first, *(self.resize(x, size) for x in rest)]
         x = self.merge(tf.concat(maps, -1))
         return tf.nn.relu(self.merge_norm(x, training=training))
 
-    def classify(self, embedding, image_size, training=None):
-        logits = self.classifier(embedding)
-        return (
-            logits if image_size is None else self._resize(logits, image_size)
-        )
-
-    def _resize(self, x, size):
-        return resize.bilinear(x, size, align_corners=self.align_corners)
+    def logits(self, embedding, training=None):
+        return self.classifier(embedding)
 
 
 def build(

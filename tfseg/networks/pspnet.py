@@ -21,7 +21,7 @@ import typing
 from tfseg.networks import base
 from tfseg.networks.encoders import resnet
 from tfseg.networks.layers import batch_norm as batch_norms
-from tfseg.networks.layers import convolution, dropout, pyramid_pooling, resize
+from tfseg.networks.layers import convolution, dropout, pyramid_pooling
 
 FILTERS = 512
 
@@ -68,13 +68,8 @@ class Decoder(base.Decoder):
     def embed(self, features, training=None):
         return self.pyramid(features[self.top], training=training)
 
-    def classify(self, embedding, image_size, training=None):
-        logits = self.classifier(self.dropout(embedding, training=training))
-        if image_size is None:
-            return logits
-        return resize.bilinear(
-            logits, image_size, align_corners=self.align_corners
-        )
+    def logits(self, embedding, training=None):
+        return self.classifier(self.dropout(embedding, training=training))
 
 
 def build(

@@ -27,7 +27,7 @@ from tensorflow import keras
 
 from tfseg.networks import base
 from tfseg.networks.encoders import vgg
-from tfseg.networks.layers import convolution, dropout, resize
+from tfseg.networks.layers import convolution, dropout
 
 # The dilations of fc6, one per branch, at output stride 8.
 RATES = {"large_fov": (12,), "aspp": (6, 12, 18, 24)}
@@ -80,12 +80,9 @@ class Decoder(base.Decoder):
         maps = [branch(x, training=training) for branch in self.branches]
         return tf.concat(maps, -1)
 
-    def classify(self, embedding, image_size, training=None):
+    def logits(self, embedding, training=None):
         maps = tf.split(embedding, len(self.classifiers), -1)
-        logits = sum(layer(x) for layer, x in zip(self.classifiers, maps))
-        if image_size is None:
-            return logits
-        return resize.bilinear(logits, image_size, align_corners=True)
+        return sum(layer(x) for layer, x in zip(self.classifiers, maps))
 
 
 def build(
