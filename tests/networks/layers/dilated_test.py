@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from tfseg.networks.layers import convolution, dilated
+from tfseg.networks.layers import dilated
 
 ALL = dilated.Steps(True, True, True)
 NONE = dilated.Steps(False, False, False)
@@ -38,7 +38,9 @@ def step(layer, x, upstream=None):
     with tf.GradientTape() as tape:
         tape.watch(x)
         y = layer(x)
-        weights = tf.cast(random(*y.shape) if upstream is None else upstream, y.dtype)
+        weights = tf.cast(
+            random(*y.shape) if upstream is None else upstream, y.dtype
+        )
         loss = tf.reduce_sum(y * weights)
     return [y, *tape.gradient(loss, [x, *layer.trainable_variables])]
 
@@ -65,19 +67,16 @@ def test_result_and_gradients_are_the_native_ones(rate, form):
         x = tf.constant(random(*shape))
         expected, found = layers = pair("taps", dilation_rate=rate)
         assert_equal_steps(layers, x, atol=1e-12)
-        native = tf.nn.conv2d(
-            x, found.kernel, 1, "SAME", dilations=rate
-        )
-        np.testing.assert_allclose(
-            found(x), native + found.bias, atol=1e-12
-        )
+        native = tf.nn.conv2d(x, found.kernel, 1, "SAME", dilations=rate)
+        np.testing.assert_allclose(found(x), native + found.bias, atol=1e-12)
     x = tf.constant(random(2, 2 * rate + 3, 2 * rate + 1, 3))
     layers = pair("taps", dilation_rate=rate, padding="valid", use_bias=False)
     assert_equal_steps(layers, x, atol=1e-12)
 
 
 @pytest.mark.parametrize(
-    "size, rate", [(1, 2), (5, 2), (5, 7), ((3, 1), 4), ((1, 5), (2, 3)), ((5, 3), (1, 6))]
+    "size, rate",
+    [(1, 2), (5, 2), (5, 7), ((3, 1), 4), ((1, 5), (2, 3)), ((5, 3), (1, 6))],
 )
 def test_any_odd_kernel(size, rate, form):
     x = tf.constant(random(2, 11, 9, 3))
@@ -85,12 +84,15 @@ def test_any_odd_kernel(size, rate, form):
     assert_equal_steps(layers, x, atol=1e-12)
 
 
-@pytest.mark.parametrize("steps", [
-    (a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)])
+@pytest.mark.parametrize(
+    "steps", [(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)]
+)
 def test_any_mixture_of_operation_and_taps(steps, monkeypatch):
     if not dilated.has_gradient("float32"):
         pytest.skip("this TensorFlow has no oneDNN")
-    monkeypatch.setattr(dilated.Conv2D, "steps_by_taps", lambda *_: dilated.Steps(*steps))
+    monkeypatch.setattr(
+        dilated.Conv2D, "steps_by_taps", lambda *_: dilated.Steps(*steps)
+    )
     for padding in ("same", "valid"):
         x = tf.constant(random(2, 11, 10, 3), tf.float32)
         layers = pair("auto", dtype="float32", dilation_rate=3, padding=padding)
@@ -138,9 +140,12 @@ def test_xla(implementation, form):
 @pytest.mark.parametrize("implementation", dilated.IMPLEMENTATIONS)
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision(policy, implementation, form):
-    """As exact as rounding each share of a tap once allows."""
+    """As exact as rounding each share of a tap once allows.
+
+    In float16, Eigen also rounds within the products, of 288 terms here.
+    """
     dtype = tf.as_dtype(policy[len("mixed_") :])
-    epsilon = {tf.bfloat16: 2.0**-8, tf.float16: 2.0**-11}[dtype]
+    tolerance = {tf.bfloat16: 2 * 2.0**-8, tf.float16: 8 * 2.0**-11}[dtype]
     exact, half = (
         pair(implementation, 8, dtype=name, dilation_rate=3, use_bias=False)[1]
         for name in ("float64", policy)
@@ -153,14 +158,18 @@ def test_half_precision(policy, implementation, form):
     for call in (step, tf.function(step)):
         found = call(half, x)
         assert [v.dtype for v in found] == [dtype, dtype, tf.float32]
-        expected = step(exact, tf.cast(x, tf.float64), tf.cast(tf.cast(random(*found[0].shape), dtype), tf.float64))
+        upstream = tf.cast(random(*found[0].shape), dtype)
+        expected = step(
+            exact, tf.cast(x, tf.float64), tf.cast(upstream, tf.float64)
+        )
         for a, b in zip(expected, found):
             error = np.abs(a - tf.cast(b, tf.float64))
-            assert error.max() < 2 * epsilon * np.abs(a).max()
+            assert error.max() < tolerance * np.abs(a).max()
 
 
 def operations(layer, x):
     """How often each kind of operation is in the graph of a step."""
+
     def run(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
