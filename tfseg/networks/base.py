@@ -9,6 +9,9 @@ from tfseg.networks.weights import pretrained
 
 IMAGE_SHAPE = (None, None, None, 3)
 
+# No layer needs AutoGraph, and its rewriting makes tracing slower.
+_as_written = tf.autograph.experimental.do_not_convert
+
 # Mean and standard deviation per channel, RGB in [0, 255], that an encoder
 # was trained with: PyTorch's, and that of the Caffe models (keras.applications
 # ResNet and VGG).
@@ -75,7 +78,8 @@ class Encoder(keras.Model):
     def call(self, image, training=None):
         """Features, each of compute dtype, and the size of the image."""
         _check_image(image)
-        features = self.features(tf.cast(image, tf.float32), training)
+        image = tf.cast(image, tf.float32)
+        features = _as_written(self.features)(image, training)
         return {"image_size": tf.shape(image)[1:3], **features}
 
 
@@ -109,7 +113,7 @@ class Decoder(keras.layers.Layer):
         return resize.bilinear(x, size, align_corners=self.align_corners)
 
     def call(self, features, training=None):
-        embedding = self.embed(features, training=training)
+        embedding = _as_written(self.embed)(features, training=training)
         return self.classify(
             embedding, features["image_size"], training=training
         )
@@ -136,7 +140,8 @@ class Network(keras.Model):
         self.encoder = encoder
         self._make_decoder = make_decoder
         self.decoder = make_decoder()
-        self.build(IMAGE_SHAPE)
+        self._build_decoder()
+        self.built = True
         if weights:
             pretrained.load(encoder.backbone, weights)
             encoder.backbone.pretrained = True
@@ -144,6 +149,16 @@ class Network(keras.Model):
     def call(self, image, training=None):
         features = self.encoder(image, training=training)
         return self.decoder(features, training=training)
+
+    def _build_decoder(self):
+        """Creates its variables; the encoder has made its own already."""
+        dtype = self.compute_dtype
+        features = {
+            name: tf.TensorSpec([None, None, None, channels], dtype)
+            for name, channels in self.encoder.feature_channels.items()
+        }
+        features["image_size"] = tf.TensorSpec([2], tf.int32)
+        tf.function(self.decoder).get_concrete_function(features)
 
     def new_decoder(self):
         """Another decoder of the same form, with variables of its own."""
