@@ -1,51 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What holds for every network, also for one that is added later."""
 
-import functools
-
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
+from tests.networks.leaves import NUM_CLASSES, build, images, shared
 from tfseg import lookup
 from tfseg.networks import base
 
-NUM_CLASSES = 3
-LEAVES = lookup.names("networks")
-# Narrower than the default where the network lets us.
-SMALL = {
-    "fcn": dict(width=4),
-    "deeplab_v2": dict(depth=50),
-    "dense_unet": dict(depth=121),
-    "hrnet": dict(width=18),
-}
 SIZES = [(64, 64), (33, 49), (1, 1)]
-
-
-def build(leaf, seed=0):
-    keras.utils.set_random_seed(seed)
-    return lookup.module("networks", leaf).build(
-        num_classes=NUM_CLASSES, **SMALL.get(leaf, {})
-    )
-
-
-@functools.lru_cache(maxsize=1)
-def shared(leaf):
-    """One network per leaf for the tests that change no weights.
-
-    Only one is in memory: the scope of `leaf` lets its tests run together.
-    """
-    return build(leaf)
-
-
-def images(*shape):
-    return np.random.RandomState(0).uniform(0, 255, shape).astype(np.float32)
-
-
-@pytest.fixture(params=LEAVES, scope="module")
-def leaf(request):
-    return request.param
 
 
 def test_all_variables_exist_after_construction(leaf):
@@ -160,32 +124,6 @@ def test_seed_decides_the_weights_and_networks_share_none(leaf):
     )
     np.testing.assert_array_equal(again.trainable_variables[0], values[0])
     first.trainable_variables[0].assign(values[0])
-
-
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_half_precision_gives_float32_logits(leaf, policy):
-    keras.mixed_precision.set_global_policy(policy)
-    try:
-        network = build(leaf)
-    finally:
-        keras.mixed_precision.set_global_policy("float32")
-    image = images(1, 17, 19, 3)
-    features = network.encoder(image)
-    assert features[network.encoder.top].dtype.name == policy[len("mixed_") :]
-    # bfloat16 cannot tell these two before they are normalized.
-    first, second = (
-        network.encoder(np.full_like(image, value))[network.encoder.top]
-        for value in (200.0, 200.4)
-    )
-    assert (first.numpy() != second.numpy()).any()
-    logits = network(image)
-    assert logits.dtype == tf.float32
-    exact = shared(leaf)
-    for a, b in zip(network.variables, exact.variables):
-        a.assign(b)
-    expected = exact(image)
-    scale = np.abs(expected).max()
-    np.testing.assert_allclose(network(image), expected, atol=0.1 * scale)
 
 
 @pytest.mark.parametrize(
