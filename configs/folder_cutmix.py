@@ -11,13 +11,12 @@ al.; set config.data.jitter_rate and config.data.gray_rate to 0 for the paper.
 Not yet run on real photographs.
 """
 
-from configs import digits_cutmix, folder_supervised
+from configs import consistency, folder_supervised
 
 
 def get_config(arg=""):
     config = folder_supervised.get_config(arg)
-    config.method = digits_cutmix.get_config().method
-    config.method.unsup_weight = 1.0
+    config.method = consistency.get("cutmix")
     config.data.jitter_rate = 0.8
     config.data.gray_rate = 0.2
     return config

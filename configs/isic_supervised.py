@@ -14,10 +14,10 @@ Settings of French et al. 2020, supplement D.4.2: crops of 224 from images of
 248 x 248, scale 0.9 to 1.1, SGD with Nesterov momentum 0.9, learning rate
 0.05 (their script: 0.1 without Nesterov), weight decay 5e-4 on all
 parameters, poly 0.9, a tenth of the rate for the encoder, batch 10, 100
-epochs of 400 steps. They also rotate, flip vertically and fill holes in
-predictions; this does not. Published,
-DenseUNet-161 from ImageNet, 50 labels, notebook of the repository: 67.64 %
-mean IoU; all labels 78.61 %. Ours: not yet run.
+epochs of 400 steps, flips in three directions, rotation by up to 45 degrees.
+They also fill holes in predictions; this does not. Published, DenseUNet-161
+from ImageNet, 50 labels, notebook of the repository: 67.64 % mean IoU; all
+labels 78.61 %. Ours: not yet run.
 """
 
 from configs import networks
@@ -42,6 +42,9 @@ def get_config(arg=""):
     config.split.labeled_order = "random"
     config.data.crop = (224, 224)
     config.data.scale = (0.9, 1.1)
+    config.data.vertical_flip_rate = 0.5
+    config.data.transpose_rate = 0.5
+    config.data.rotation = 45.0
     config.network = networks.get(options.network)
     config.method = {"name": "supervised"}
     config.optimizer.name = "sgd"

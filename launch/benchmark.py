@@ -6,15 +6,22 @@
 Prints a table and adds one line of JSON per case to the file.
 """
 
+import importlib
+import pkgutil
+
 from absl import flags, logging
 
+import configs
 from configs import networks
 from launch import entry
 from tfseg import lookup
 
 _POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 _SUITE = flags.DEFINE_string(
-    "suite", None, "What to measure: networks, dilated_conv.", required=True
+    "suite",
+    None,
+    "What to measure: networks, step, dilated_conv, scale.",
+    required=True,
 )
 _JSON = flags.DEFINE_string("json", None, "File to add the records to.")
 _NETWORKS = flags.DEFINE_list(
@@ -22,6 +29,11 @@ _NETWORKS = flags.DEFINE_list(
     None,
     "Names in configs/networks.py, with commas between. Default: those of the "
     "suite.",
+)
+_METHODS = flags.DEFINE_list(
+    "methods",
+    None,
+    "Of configs/digits_<method>.py, with commas between. Default: all.",
 )
 _SIZE = flags.DEFINE_integer(
     "size", None, "Side of the images, pixels.", lower_bound=1
@@ -46,6 +58,7 @@ def _options(suite):
     """The keyword arguments of a suite's `run`, from the flags."""
     given = {
         "networks": _NETWORKS.value,
+        "methods": _METHODS.value,
         "size": _SIZE.value,
         "batch": _BATCH.value,
         "precision": _PRECISION.value,
@@ -62,7 +75,29 @@ def _options(suite):
     if "networks" in known:
         names = given.get("networks", suite.NETWORKS or networks.NETWORKS)
         given["networks"] = {name: networks.get(name) for name in names}
+    if "methods" in known:
+        given["methods"] = _methods(given.get("methods"))
     return given
+
+
+def _methods(names):
+    """{name: options} of the configs of the embedded data set."""
+    prefix = "digits_"
+    known = [
+        info.name.removeprefix(prefix)
+        for info in pkgutil.iter_modules(configs.__path__)
+        if info.name.startswith(prefix)
+    ]
+    options = {}
+    for name in names or known:
+        if name not in known:
+            raise ValueError(
+                f"Unknown method {name!r}.{lookup.suggestion(name, known)} "
+                f"Available: {', '.join(known)}."
+            )
+        module = importlib.import_module(f"configs.{prefix}{name}")
+        options[name] = module.get_config().method.to_dict()
+    return options
 
 
 def main(argv):

@@ -26,7 +26,7 @@ _PICTURED = 5
 def main(argv):
     del argv
     from configs import digits_cutmix, digits_supervised
-    from tfseg import export, runs
+    from tfseg import compare, export, runs
     from tfseg.datasets import digits
 
     digits.prepare(dir=_DATA.value)
@@ -35,7 +35,9 @@ def main(argv):
         f"dir={_DATA.value}"
     )
     results = {
-        name: _train_and_evaluate(name, config.get_config(argument))
+        name: compare.train_and_evaluate(
+            config.get_config(argument), _folder(name)
+        )
         for name, config in [
             ("supervised", digits_supervised),
             ("semi_supervised", digits_cutmix),
@@ -64,28 +66,6 @@ def main(argv):
 
 def _folder(name):
     return os.path.join(_WORKDIR.value, name)
-
-
-def _train_and_evaluate(name, config):
-    from tfseg import evaluate, inference, runs, train
-
-    workdir = _folder(name)
-    summary = train.train(config, workdir)
-    run = runs.load(workdir)
-    result = evaluate.evaluate(
-        inference.Predictor(run.network),
-        runs.evaluation_examples(run, workdir, "test"),
-        run.info,
-    )
-    runs.write_json(
-        os.path.join(workdir, "evaluation.json"), evaluate.to_json(result)
-    )
-    return {
-        "miou": result["miou"],
-        "validation_miou": summary["best_miou"],
-        "pixel_accuracy": result["pixel_accuracy"],
-        "seconds": summary["seconds"],
-    }
 
 
 def _draw(names, path):

@@ -212,13 +212,16 @@ def test_mistake_in_the_first_config_leaves_the_workdir_usable(
         ("ramp", "foo"),
         ("ramp_steps", -5),
         ("unsup_weight", -1.0),
-        ("box_proportion", (2, 3)),
+        ("boxes__proportion_range", (2, 3)),
+        ("boxes__num_boxes", 0),
+        ("confidence", "none"),
         ("threshold", 1.5),
     ],
 )
 def test_wrong_method_option_is_named(folder, tmp_path, option, value):
     overrides = {f"method__{option}": value}
-    _refused(folder, tmp_path, f"`config.method.{option}` must", **overrides)
+    name = option.replace("__", ".")
+    _refused(folder, tmp_path, f"`config.method.{name}` must", **overrides)
 
 
 def test_partner_on_another_replica_is_refused(folder, tmp_path):

@@ -4,14 +4,16 @@ import pathlib
 
 import pytest
 
-from configs import networks
+from configs import consistency, networks
 from tfseg import config as config_lib
 from tfseg import lookup
 from tfseg.networks.layers import batch_norm
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "configs"
-# Of experiments; networks.py is what they choose from.
-NAMES = sorted({p.stem for p in FOLDER.glob("[a-z]*.py")} - {"networks"})
+# Of experiments; the others are what they choose from.
+NAMES = sorted(
+    {p.stem for p in FOLDER.glob("[a-z]*.py")} - {"networks", "consistency"}
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -39,6 +41,13 @@ def test_a_network_names_every_option(name):
     assert set(options.get("batch_norm", norm)) == norm
 
 
+@pytest.mark.parametrize("name", list(consistency.METHODS))
+def test_a_method_names_every_option(name):
+    options = consistency.get(name)
+    leaf = lookup.module("methods", options.pop("name"))
+    assert set(options) | {"seed"} == set(lookup.options(leaf.build))
+
+
 def test_every_network_has_a_configuration_and_a_wrong_name_the_choices():
     used = {options["name"] for options in networks.NETWORKS.values()}
     assert used == set(lookup.names("networks"))
@@ -46,15 +55,16 @@ def test_every_network_has_a_configuration_and_a_wrong_name_the_choices():
         networks.get("fnc")
 
 
-def test_compared_configs_differ_in_the_method_alone():
-    from configs import digits_cutmix, digits_supervised
-
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("digits_")])
+def test_compared_configs_differ_in_the_method_alone(name):
     argument = "labels=40,steps=7,seed=3"
     lines = config_lib.difference(
-        digits_supervised.get_config(argument),
-        digits_cutmix.get_config(argument),
+        importlib.import_module("configs.digits_supervised").get_config(
+            argument
+        ),
+        importlib.import_module(f"configs.{name}").get_config(argument),
     )
-    assert lines
+    assert bool(lines) == (name != "digits_supervised")
     assert all(line.startswith("config.method.") for line in lines)
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A user's folder in miniature, and a config that trains on it in seconds."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -55,8 +56,8 @@ def config(folder, method="cutmix", **overrides):
     result.train.num_pictures = 1
     result.split.validation_fraction = 0.34
     for name, value in overrides.items():
-        section, field = name.split("__")
-        result[section][field] = value
+        *sections, field = name.split("__")
+        functools.reduce(getattr, sections, result)[field] = value
     return result
 
 

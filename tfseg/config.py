@@ -58,6 +58,14 @@ _RULES = {
     "data.crop": _numbers(2, int, 1, 100_000),
     "data.scale": _range(1e-3, 1e3),
     "data.flip_rate": _RATE,
+    "data.vertical_flip_rate": _RATE,
+    "data.transpose_rate": _RATE,
+    "data.rotation": (
+        lambda value: 0 <= value <= 180,
+        "must be in [0, 180], degrees",
+    ),
+    "data.pair_offset": _NOT_NEGATIVE,
+    "data.pair_teacher": _one_of("unchanged", "shared", "free"),
     "data.jitter": _numbers(4, (int, float), 0, 1),
     "data.pad_color": _numbers(3, (int, float), 0, 255),
     "data.jitter_rate": _RATE,
@@ -134,7 +142,20 @@ def base_config():
                 "crop": (320, 320),
                 # Range of the random scale, log-uniform; 1 = as stored.
                 "scale": (0.5, 2.0),
+                # Probability of a mirror image, left to right;
                 "flip_rate": 0.5,
+                # top to bottom;
+                "vertical_flip_rate": 0.0,
+                # of x and y swapped (square crops only).
+                "transpose_rate": 0.0,
+                # Degrees; the angle is uniform in +-rotation.
+                "rotation": 0.0,
+                # View affine_pair: the student's crop is moved by up to so
+                # many pixels of the image from the teacher's,
+                "pair_offset": 16,
+                # whose crop is not scaled, turned or flipped (unchanged), has
+                # the student's scale and rotation (shared), or its own (free).
+                "pair_teacher": "unchanged",
                 # Photometric augmentation of the strong view. Brightness,
                 # contrast and saturation: factor in 1 +- x; hue: +- turns.
                 "jitter": (0.4, 0.4, 0.4, 0.1),
@@ -252,6 +273,13 @@ def validate(config):
     for field, (test, rule) in _RULES.items():
         if not test(flat[field]):
             raise ValueError(f"`config.{field}` {rule}. Got: {flat[field]}.")
+    height, width = flat["data.crop"]
+    if flat["data.transpose_rate"] and height != width:
+        raise ValueError(
+            "`config.data.transpose_rate` needs a square `config.data.crop`. "
+            f"Got: {flat['data.transpose_rate']} and {height} x {width}. Fix: "
+            "set it to 0, or choose a square crop."
+        )
     split_options.Options(**config.split)
 
 

@@ -47,12 +47,28 @@ def suggestion(name, choices):
 
 
 def options(function):
-    """The keyword-only parameters of a function, by name."""
-    return {
-        name: parameter
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind == inspect.Parameter.KEYWORD_ONLY
-    }
+    """The keyword-only parameters of a function or a class, by name.
+
+    A class whose `__init__` hands `**options` on has those of its base too.
+    """
+    found = {}
+    for call in _calls(function):
+        parameters = inspect.signature(call).parameters
+        for name, parameter in parameters.items():
+            if parameter.kind == inspect.Parameter.KEYWORD_ONLY:
+                found.setdefault(name, parameter)
+        kinds = [parameter.kind for parameter in parameters.values()]
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            break
+    return found
+
+
+def _calls(function):
+    """A function itself; of a class, the `__init__` of it and its bases."""
+    if not inspect.isclass(function):
+        return [function]
+    inits = [vars(owner).get("__init__") for owner in function.__mro__]
+    return [init for init in inits if init is not None]
 
 
 def check_arguments(function, arguments, where):

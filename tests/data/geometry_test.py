@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfseg import config as config_lib
 from tfseg.data import geometry
 
 PAD = (124, 116, 104)
@@ -164,3 +165,170 @@ def test_one_pixel_image():
     )
     assert valid.numpy().sum() == 4
     np.testing.assert_array_equal(crop.numpy()[valid.numpy()], 9)
+
+
+def _turn(angle=0.0, flip=False, vertical_flip=False, transpose=False):
+    return geometry.Turn(
+        tf.constant(angle), flip, vertical_flip, tf.constant(transpose)
+    )
+
+
+@pytest.mark.parametrize(
+    "crop, scale", [((8, 6), (0.5, 2.0)), ((5, 5), (1, 1))]
+)
+def test_without_turns_the_draws_are_those_before_there_were_turns(crop, scale):
+    """Published measurements depend on it: equal to the bit."""
+    for number in range(12):
+        seed = tf.constant([number, 3])
+        size = tf.constant([20 + number, 31])
+        draw = tf.random.stateless_uniform([4], seed)
+        low, high = (tf.math.log(float(x)) for x in scale)
+        factor = tf.exp(low + draw[0] * (high - low))
+        room = (
+            tf.cast(size, tf.float32) - tf.constant(crop, tf.float32) / factor
+        )
+        options = dict(crop=crop, scale=scale, flip_rate=0.5)
+        expected = geometry.window_matrix(
+            *tf.unstack(tf.round(draw[1:3] * room)),
+            factor,
+            crop=crop,
+            flip=draw[3] < 0.5,
+        )
+        drawn = geometry.random_window(size, seed, **options)
+        np.testing.assert_array_equal(drawn, expected)
+        turned = geometry.random_window(size, seed, **options, rotation=1e-9)
+        np.testing.assert_allclose(turned, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_flips_and_transposition_agree_with_numpy(number):
+    flip, vertical_flip, transpose = (bool(number >> i & 1) for i in range(3))
+    image = _image(9, 12)
+    label = image[..., 0].astype(np.int32) % 5
+    matrix = geometry.turned_window(
+        2.0, 3.0, 1.0, _turn(0.0, flip, vertical_flip, transpose), crop=(6, 6)
+    )
+    expected = image[2:8, 3:9]
+    expected = expected[:, ::-1] if flip else expected
+    expected = expected[::-1] if vertical_flip else expected
+    expected = expected.swapaxes(0, 1) if transpose else expected
+    crop, valid = geometry.warp_image(image, matrix, crop=(6, 6), pad_color=PAD)
+    np.testing.assert_array_equal(crop, expected)
+    assert valid.numpy().all()
+    warped = geometry.warp_label(label, matrix, crop=(6, 6))
+    np.testing.assert_array_equal(warped, expected[..., 0] % 5)
+
+
+def test_quarter_turn_is_rot90_and_non_square_crops_turn_about_the_center():
+    image = _image(7, 7)
+    matrix = geometry.turned_window(
+        0.0, 0.0, 1.0, _turn(np.float32(np.pi / 2)), crop=(7, 7)
+    )
+    crop, _ = geometry.warp_image(image, matrix, crop=(7, 7), pad_color=PAD)
+    np.testing.assert_allclose(crop, np.rot90(image), atol=0.01)
+    # Upside down: the one turn that leaves a rectangle where it is.
+    image = _image(4, 9)
+    matrix = geometry.turned_window(
+        0.0, 0.0, 1.0, _turn(np.float32(np.pi)), crop=(4, 9)
+    )
+    crop, _ = geometry.warp_image(image, matrix, crop=(4, 9), pad_color=PAD)
+    np.testing.assert_allclose(crop, image[::-1, ::-1], atol=0.01)
+
+
+@pytest.mark.parametrize("crop", [(24, 24), (12, 30)])
+def test_turned_crop_needs_all_four_corners_and_is_padded_outside(crop):
+    # Linear in x and y, so that bilinear interpolation is exact.
+    rows, columns = np.mgrid[:40, :50]
+    image = np.stack([5 * columns, 6 * rows, rows + columns], -1)
+    angles, outside = [], 0
+    for number in range(25):
+        matrix = geometry.random_window(
+            tf.constant([40, 50]),
+            tf.constant([number, 5]),
+            crop=crop,
+            scale=(0.8, 1.25),
+            flip_rate=0.5,
+            rotation=45.0,
+        ).numpy()
+        warped, valid = geometry.warp_image(
+            image.astype(np.uint8), matrix, crop=crop, pad_color=PAD
+        )
+        y, x = np.mgrid[: crop[0], : crop[1]]
+        x, y = np.einsum("ij,jhw->ihw", matrix[:2], [x, y, np.ones(crop)])
+        expected = (-0.5 <= x) & (x <= 49.5) & (-0.5 <= y) & (y <= 39.5)
+        assert (expected != valid.numpy()).sum() == 0
+        x, y = x.clip(0, 49), y.clip(0, 39)
+        linear = np.where(
+            expected[..., None], np.stack([5 * x, 6 * y, x + y], -1), PAD
+        )
+        np.testing.assert_allclose(warped, linear, atol=0.02)
+        label = geometry.warp_label(image[..., 2], matrix, crop=crop).numpy()
+        assert (label[~expected] == 255).all()
+        assert np.abs(label - linear[..., 2])[expected].max() < 1.01
+        outside += (~expected).sum()
+        linear = matrix[:2, :2] / np.sqrt(abs(np.linalg.det(matrix)))
+        angles.append(np.degrees(np.arctan2(-linear[0, 1], linear[1, 1])))
+    assert outside > 0
+    assert -45 <= min(angles) < -30 and 30 < max(angles) <= 45
+
+
+def test_rates_of_flips_and_turns():
+    @tf.function(autograph=False)
+    def draw(rates):
+        def one(number):
+            return geometry.random_window(
+                tf.constant([9, 9]),
+                tf.stack([number, 1]),
+                crop=(9, 9),
+                scale=(1, 1),
+                **dict(rates),
+            )
+
+        numbers = tf.range(400)
+        return tf.map_fn(one, numbers, fn_output_signature=tf.float32)
+
+    def drawn(**rates):
+        rates = {"flip_rate": 0.0, **rates}
+        return draw(tuple(rates.items()))[:, :2, :2].numpy()
+
+    # 400 draws, 5 sigma = 0.125 at a rate of 0.5.
+    only = drawn(vertical_flip_rate=0.5)
+    assert abs(only[:, 1, 1].mean()) < 0.25 and (only[:, 0, 0] == 1).all()
+    only = drawn(transpose_rate=0.5)
+    assert abs(only[:, 0, 1].mean() - 0.5) < 0.125
+    np.testing.assert_array_equal(only[:, 0, 1], 1 - only[:, 0, 0])
+    both = drawn(flip_rate=0.5, vertical_flip_rate=0.5)
+    assert abs((both[:, 0, 0] * both[:, 1, 1]).mean()) < 0.25
+    always = drawn(flip_rate=1.0, vertical_flip_rate=1.0, transpose_rate=1.0)
+    assert (always == [[0, -1], [-1, 0]]).all()
+
+
+def test_transposition_needs_a_square_crop():
+    config = config_lib.base_config()
+    config.data.transpose_rate = 0.5
+    config_lib.validate(config)
+    config.data.crop = (4, 8)
+    with pytest.raises(
+        ValueError, match="transpose_rate` needs a square.*4 x 8"
+    ):
+        config_lib.validate(config)
+    config.data.transpose_rate = 0.0
+    config_lib.validate(config)
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("rotation", -1.0),
+        ("rotation", 181.0),
+        ("vertical_flip_rate", 1.5),
+        ("transpose_rate", -0.5),
+        ("pair_offset", -1),
+        ("pair_teacher", "same"),
+    ],
+)
+def test_wrong_option_is_named(field, value):
+    config = config_lib.base_config()
+    config.data[field] = value
+    with pytest.raises(ValueError, match=f"`config.data.{field}` must be"):
+        config_lib.validate(config)

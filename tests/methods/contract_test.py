@@ -25,9 +25,8 @@ def _options():
     found = {}
     for path in sorted(CONFIGS.glob("digits_*.py")):
         config = importlib.import_module(f"configs.{path.stem}").get_config()
-        found[config.method.name] = {
-            key: value for key, value in config.method.items() if key != "name"
-        }
+        options = {k: v for k, v in config.method.items() if k != "name"}
+        found.setdefault(config.method.name, options)
     return found
 
 
@@ -79,6 +78,16 @@ def batch_of(method, seed=0):
             "weak": weak,
             "strong": weak + 5,
             "valid": valid[::-1].copy(),
+        }
+    if method.UNLABELED_VIEW == "affine_pair":
+        # A mirror image, one pixel to the side.
+        matrix = np.array([[-1, 0, SIZE], [0, 1, 0], [0, 0, 1]], np.float32)
+        batch["unlabeled"] = {
+            "teacher": images(),
+            "student": images(),
+            "teacher_valid": valid.copy(),
+            "student_valid": valid[::-1].copy(),
+            "matrix": np.tile(matrix, (BATCH, 1, 1)),
         }
     return batch
 
@@ -229,8 +238,9 @@ def test_all_ignored_labels_give_a_finite_step(name):
     batch = batch_of(method)
     batch["labeled"]["label"][:] = 255
     batch["labeled"]["valid"][:] = False
-    if "unlabeled" in batch:
-        batch["unlabeled"]["valid"][:] = False
+    for key, part in batch.get("unlabeled", {}).items():
+        if key.endswith("valid"):
+            part[:] = False
     logs = step(method, batch)
     assert float(logs["loss"]) == 0
     before = values(make(name).student)
@@ -244,6 +254,13 @@ def test_batch_of_one(name):
     batch = tf.nest.map_structure(lambda x: x[:1], batch_of(method))
     logs = step(method, batch)
     assert np.isfinite(logs["loss"])
+
+
+@pytest.mark.parametrize("name", lookup.names("methods"))
+def test_passes_name_what_a_step_needs(name):
+    passes = make(name).passes(4, 8)
+    assert {kind for kind, _ in passes} <= {"train", "forward", "input"}
+    assert passes[0][0] == "train" and passes[0][1] >= 4
 
 
 @pytest.mark.parametrize("name", lookup.names("methods"))

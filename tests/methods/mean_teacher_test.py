@@ -95,7 +95,7 @@ def test_padding_changes_nothing():
                     changed[part][key],
                     np.float32(garbage),
                 )
-        method.threshold = 0.0
+        method.confidence = "off"
         method.ramp.assign(1.0)
         logs.append(contract.step(method, changed))
     for key in ("loss", "loss_sup", "loss_unsup"):
@@ -115,7 +115,7 @@ def test_step_agrees_with_numpy():
     batch = contract.batch_of(method)
     student = lambda x: method.student(x, training=True).numpy()  # noqa: E731
     mask = method.distribute_strategy.run(
-        method.box_masks, [tf.constant(batch["unlabeled"]["valid"])]
+        method.box_masks, [tf.constant(batch["unlabeled"]["strong"][::2])]
     ).numpy()
     assert set(np.unique(mask)) == {0.0, 1.0}
 
@@ -150,6 +150,89 @@ def test_step_agrees_with_numpy():
     np.testing.assert_allclose(logs["pseudo_share"], share, rtol=1e-5)
 
 
+def _softmax(logits):
+    exp = np.exp(logits - logits.max(-1, keepdims=True))
+    return exp / exp.sum(-1, keepdims=True)
+
+
+def test_cutout_step_agrees_with_numpy():
+    method = contract.make(
+        "mean_teacher",
+        mask="cut",
+        teacher_training=False,
+        confidence="pixel",
+        threshold=0.4,
+    )
+    batch = contract.batch_of(method)
+    unlabeled = batch["unlabeled"]
+    mask = method.distribute_strategy.run(
+        method.box_masks, [tf.constant(unlabeled["strong"])]
+    ).numpy()
+    seen = np.where(mask > 0.5, unlabeled["strong"], [124, 116, 104])
+    prob = _softmax(method.student(seen.astype(np.float32)).numpy())
+    target = _softmax(method.teacher(unlabeled["weak"]).numpy())
+    weight = unlabeled["valid"] * mask[..., 0] * (target.max(-1) >= 0.4)
+    expected = np.mean(((prob - target) ** 2).sum(-1) * weight)
+    logs = contract.step(method, batch)
+    np.testing.assert_allclose(logs["loss_unsup"], expected, rtol=1e-4)
+    assert expected > 0
+
+
+def test_without_a_mask_all_images_are_seen_and_padding_may_weigh():
+    losses = []
+    for padding_weight in (0.0, 255.0):
+        method = contract.make(
+            "mean_teacher",
+            mask="none",
+            teacher_training=False,
+            confidence="off",
+            padding_weight=padding_weight,
+        )
+        batch = contract.batch_of(method)
+        unlabeled = batch["unlabeled"]
+        prob = _softmax(method.student(unlabeled["strong"]).numpy())
+        target = _softmax(method.teacher(unlabeled["weak"]).numpy())
+        weight = np.where(unlabeled["valid"], 1, padding_weight)
+        expected = np.mean(((prob - target) ** 2).sum(-1) * weight)
+        logs = contract.step(method, batch)
+        np.testing.assert_allclose(logs["loss_unsup"], expected, rtol=1e-4)
+        losses.append(expected)
+    assert losses[1] > losses[0]
+
+
+def test_one_joint_pass_is_two_passes_where_images_do_not_meet():
+    for norm in (False, True):
+        students = []
+        for joint in (False, True):
+            method = contract.make("mean_teacher", norm=norm, joint_pass=joint)
+            method.ramp.assign(1.0)
+            contract.step(method, contract.batch_of(method))
+            students.append(contract.values(method.student))
+        gap = max(np.abs(a - b).max() for a, b in zip(*students))
+        assert (gap > 1e-4) == norm
+
+
+def test_ramped_decay_averages_all_students_so_far():
+    method = contract.make("mean_teacher", decay=0.6, decay_ramp=True)
+    record = _Record()
+    contract.fit(method, 3, [record])
+    # Decays 0, 1/2, then min(2/3, 0.6).
+    for teacher, s1, s2, s3 in zip(
+        contract.values(method.teacher), *record.students
+    ):
+        expected = 0.6 * (s1 + s2) / 2 + 0.4 * s3
+        np.testing.assert_allclose(teacher, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_boxes_are_checked():
+    boxes = contract.OPTIONS["mean_teacher"]["boxes"].to_dict()
+    with pytest.raises(ValueError, match="`config.method.boxes.numboxes`"):
+        contract.make("mean_teacher", boxes=boxes | {"numboxes": 3})
+    boxes.pop("invert")
+    with pytest.raises(ValueError, match="boxes.invert` is missing"):
+        contract.make("mean_teacher", boxes=boxes)
+
+
 def test_nothing_confident_gives_no_unsupervised_gradient():
     one = contract.make("mean_teacher", threshold=1.0)
     two = contract.make("supervised")
@@ -162,7 +245,5 @@ def test_nothing_confident_gives_no_unsupervised_gradient():
 def test_wrong_rate_is_named():
     with pytest.raises(ValueError, match=r"`config.method.decay` must be in"):
         contract.make("mean_teacher", decay=1.5)
-    with pytest.raises(ValueError, match="`teacher_statistics` must be one"):
-        contract.make(
-            "mean_teacher", teacher_statistics="frozen"
-        ).step_callbacks()
+    with pytest.raises(ValueError, match="teacher_statistics` must be one"):
+        contract.make("mean_teacher", teacher_statistics="frozen")

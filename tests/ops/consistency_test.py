@@ -13,6 +13,11 @@ QUARTER = np.log([[[[1, 3]]]]).astype(np.float32)
 HALF = np.zeros([1, 1, 1, 2], np.float32)
 
 
+def _distance(name, student_logits, teacher_logits):
+    target = consistency.target(name, teacher_logits)
+    return consistency.distance(name, student_logits, target)
+
+
 @CALLS
 @NAMES
 @pytest.mark.parametrize(
@@ -34,7 +39,8 @@ def test_agrees_with_official_code(wrap, name, setting, threshold):
     def run(student):
         teacher = mixing.mix(data["mask"], data["tea_u0"], data["tea_u1"])
         prob = tf.nn.softmax(teacher)
-        confident = consistency.confident(prob, threshold)
+        certainty = consistency.certainty(teacher)
+        confident = tf.cast(certainty >= threshold, tf.float32)
         confidence = {
             "t97_pix": confident,
             "t0": 1.0,
@@ -43,7 +49,7 @@ def test_agrees_with_official_code(wrap, name, setting, threshold):
         with tf.GradientTape() as tape:
             tape.watch(student)
             loss = consistency.consistency(
-                consistency.distance(name, student, teacher),
+                _distance(name, student, teacher),
                 data["um_mixed"][..., 0],
                 confidence,
             )
@@ -80,7 +86,7 @@ def test_agrees_with_official_code(wrap, name, setting, threshold):
     ],
 )
 def test_hand_value(wrap, name, expected):
-    distance = wrap(lambda s, t: consistency.distance(name, s, t))
+    distance = wrap(lambda s, t: _distance(name, s, t))
     value = distance(QUARTER, HALF)
     assert value.shape == (1, 1, 1) and value.dtype == tf.float32
     np.testing.assert_allclose(value[0, 0, 0], expected, rtol=1e-5)
@@ -88,14 +94,14 @@ def test_hand_value(wrap, name, expected):
 
 def test_smooth_l1_is_quadratic_for_small_differences():
     # 2 * 0.5 * 0.5^2 / sqrt 2
-    value = consistency.distance("logits_smoothl1", HALF + 0.5, HALF)
+    value = _distance("logits_smoothl1", HALF + 0.5, HALF)
     np.testing.assert_allclose(value[0, 0, 0], 0.25 / np.sqrt(2), rtol=1e-6)
 
 
 @NAMES
 def test_equal_predictions(name):
     logits = tf.random.stateless_normal([2, 3, 4, 5], [1, 2])
-    value = consistency.distance(name, logits, logits)
+    value = _distance(name, logits, logits)
     if name == "bce":
         assert np.all(value > 0)
     else:
@@ -112,7 +118,7 @@ def test_certain_teacher_gives_finite_loss_and_gradient(wrap, name):
     def run(student):
         with tf.GradientTape() as tape:
             tape.watch(student)
-            loss = consistency.distance(name, student, teacher)
+            loss = _distance(name, student, teacher)
         return loss, tape.gradient(loss, student)
 
     for student in (teacher, -teacher, 0 * teacher):
@@ -126,11 +132,11 @@ def test_certain_teacher_gives_finite_loss_and_gradient(wrap, name):
 @pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16])
 def test_half_precision_is_computed_in_float32(name, dtype):
     student, teacher = tf.cast(QUARTER, dtype), tf.cast(HALF, dtype)
-    value = consistency.distance(name, student, teacher)
+    value = _distance(name, student, teacher)
     assert value.dtype == tf.float32
     np.testing.assert_allclose(
         value,
-        consistency.distance(name, tf.cast(student, tf.float32), HALF),
+        _distance(name, tf.cast(student, tf.float32), HALF),
         rtol=1e-6,
     )
 
@@ -140,20 +146,29 @@ def test_teacher_gets_no_gradient(name):
     student, teacher = tf.constant(QUARTER), tf.constant(HALF)
     with tf.GradientTape() as tape:
         tape.watch([student, teacher])
-        loss = consistency.distance(name, student, teacher)
+        loss = _distance(name, student, teacher)
     gradients = tape.gradient(loss, [student, teacher])
     assert gradients[0] is not None and gradients[1] is None
 
 
 @CALLS
-def test_confident_includes_the_threshold(wrap):
-    prob = tf.constant([[[[0.5, 0.5], [0.25, 0.75], [0.125, 0.875]]]])
-    confident = wrap(consistency.confident)
-    np.testing.assert_array_equal(confident(prob, 0.75), [[[0, 1, 1]]])
-    np.testing.assert_array_equal(confident(prob, 0.0), [[[1, 1, 1]]])
-    half = confident(tf.cast(prob, tf.bfloat16), 0.75)
-    np.testing.assert_array_equal(half, [[[0, 1, 1]]])
-    assert half.dtype == tf.float32
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+def test_certainty_is_the_largest_probability(wrap, dtype):
+    certainty = wrap(consistency.certainty)(tf.cast(QUARTER, dtype))
+    assert certainty.shape == (1, 1, 1) and certainty.dtype == tf.float32
+    np.testing.assert_allclose(certainty, 0.75, atol=2e-3)
+    np.testing.assert_allclose(wrap(consistency.certainty)(HALF), 0.5)
+
+
+@CALLS
+@pytest.mark.parametrize("name", ["var", "bce", "kld"])
+def test_target_may_be_less_than_a_distribution(wrap, name):
+    """As it is where a prediction was warped in from outside."""
+    nothing = np.zeros_like(HALF)
+    value = wrap(lambda: consistency.distance(name, HALF, nothing))()
+    # 2 * (1/2)^2; -2 log(1/2); 0
+    expected = {"var": 0.5, "bce": 2 * np.log(2), "kld": 0}[name]
+    np.testing.assert_allclose(value[0, 0, 0], expected, rtol=1e-5)
 
 
 @CALLS
@@ -172,10 +187,10 @@ def test_consistency_divides_by_all_pixels(wrap):
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="bce.*Received: 'mse'"):
         consistency.distance("mse", QUARTER, HALF)
-    with pytest.raises(ValueError, match="`teacher_logits`"):
+    with pytest.raises(ValueError, match="`target`"):
         consistency.distance("var", QUARTER, HALF[0])
-    with pytest.raises(ValueError, match="`teacher_prob`"):
-        consistency.confident(HALF[0], 0.5)
+    with pytest.raises(ValueError, match="`teacher_logits`"):
+        consistency.certainty(HALF[0])
     ones = np.ones([2, 3, 3])
     with pytest.raises(ValueError, match="`valid`"):
         consistency.consistency(ones, ones[..., None], 1.0)

@@ -149,3 +149,70 @@ def test_masked_mean_has_no_gradient_where_the_mask_is_empty():
         tape.watch(values)
         mean = losses.masked_mean(values, tf.zeros([2]))
     np.testing.assert_array_equal(tape.gradient(mean, values), 0)
+
+
+def _ohem(logits, label, **options):
+    options = {"threshold": 0.7, "min_kept": 5} | options
+    logits = tf.convert_to_tensor(logits)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = losses.ohem_cross_entropy(logits, label, **options)
+    return loss, tape.gradient(loss, logits)
+
+
+@CALLS
+def test_ohem_agrees_with_official_code(wrap):
+    data = golden.load("ohem")
+    for i, min_kept in enumerate(data["min_keeps"]):
+        if min_kept == 0:
+            continue
+        run = wrap(
+            lambda z, k=int(min_kept): _ohem(z, data["labels"], min_kept=k)
+        )
+        loss, gradient = run(data["logits"])
+        np.testing.assert_allclose(loss, data["losses"][i], rtol=1e-5)
+        np.testing.assert_allclose(gradient, data["grads"][i], atol=1e-7)
+        kept = np.any(gradient.numpy() != 0, -1)
+        np.testing.assert_array_equal(kept, data["kept"][i])
+    for i, threshold in enumerate(data["thresholds"]):
+        loss, gradient = _ohem(
+            data["logits"], data["labels"], threshold=float(threshold)
+        )
+        np.testing.assert_allclose(loss, data["losses_t"][i], rtol=1e-5)
+        np.testing.assert_allclose(gradient, data["grads_t"][i], atol=1e-7)
+
+
+@CALLS
+def test_ohem_by_hand(wrap):
+    # True-class probabilities 0.9, 0.75, 0.25, and one ignored.
+    prob = np.array([0.9, 0.75, 0.25, 0.1])
+    logits = np.log(np.stack([prob, 1 - prob], -1))[None, None]
+    logits = logits.astype(np.float32)
+    label = np.array([[[0, 0, 0, 255]]])
+    run = wrap(
+        lambda k: losses.ohem_cross_entropy(
+            logits, label, threshold=0.7, min_kept=k
+        )
+    )
+    hard = -np.log([0.25, 0.75, 0.9])
+    for min_kept, expected in [
+        (0, hard[0]),
+        (1, hard[0]),
+        (2, hard[:2].mean()),
+        (3, hard.mean()),
+        # More than there are valid pixels, and than there are pixels.
+        (4, hard.mean()),
+        (100, hard.mean()),
+    ]:
+        np.testing.assert_allclose(run(min_kept), expected, rtol=1e-5)
+
+
+@CALLS
+def test_ohem_of_nothing_is_zero(wrap):
+    logits = np.random.default_rng(0).normal(size=(1, 2, 3, 4))
+    label = np.full((1, 2, 3), 255)
+    for min_kept in (0, 4):
+        loss, gradient = wrap(
+            lambda z, k=min_kept: _ohem(z, label, min_kept=k)
+        )(logits.astype(np.float32))
+        assert loss == 0 and not np.any(gradient)

@@ -164,7 +164,10 @@ def test_proportions_zero_and_one(free, invert):
 
 def random_masks(num, seed, **options):
     defaults = {"size": (20, 33), "proportion_range": (0.5, 0.5)}
-    defaults |= {"num_boxes": 1} | options
+    defaults |= {"num_boxes": 1, "by_size": False, "within_bounds": True}
+    defaults |= {"random_aspect": True, "invert": True}
+    defaults |= {"shrink_fixed_aspect_twice": False}
+    defaults |= {"wrap_negative_corners": False} | options
     return masks.random_box_masks(num, tf.convert_to_tensor(seed), **defaults)
 
 
@@ -276,7 +279,7 @@ def test_size_may_be_known_only_when_running():
 
 def test_bad_arguments_are_refused():
     for wrong in ((0.5, 0.2), (-0.1, 0.5), (0.5, 1.1)):
-        with pytest.raises(ValueError, match="`box_proportion`"):
+        with pytest.raises(ValueError, match="boxes.proportion_range` must"):
             random_masks(1, [0, 0], proportion_range=wrong)
-    with pytest.raises(ValueError, match="`num_boxes`.*0"):
+    with pytest.raises(ValueError, match="boxes.num_boxes`.*0"):
         random_masks(1, [0, 0], num_boxes=0)

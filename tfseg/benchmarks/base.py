@@ -80,18 +80,24 @@ def examples(batch, size):
     return tf.constant(image, tf.float32), tf.constant(label, tf.int32)
 
 
+def optimizer():
+    """SGD with momentum, and with loss scaling where float16 needs it."""
+    result = keras.optimizers.SGD(1e-4, momentum=0.9)
+    if keras.mixed_precision.global_policy().name == "mixed_float16":
+        result = keras.mixed_precision.LossScaleOptimizer(result)
+    return result
+
+
 def training_step(network, image, label):
     """A function that takes one step on the same batch; returns the loss."""
-    optimizer = keras.optimizers.SGD(1e-4, momentum=0.9)
-    if keras.mixed_precision.global_policy().name == "mixed_float16":
-        optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
+    update = optimizer()
 
     @tf.function
     def step():
         with tf.GradientTape() as tape:
             logits = network(image, training=True)
             loss = losses.cross_entropy(logits, label)
-        optimizer.minimize(loss, network.trainable_variables, tape=tape)
+        update.minimize(loss, network.trainable_variables, tape=tape)
         return loss
 
     return step

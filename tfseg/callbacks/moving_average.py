@@ -20,14 +20,17 @@ class MovingAverage(keras.callbacks.Callback):
       student: keras.Model.
       teacher: keras.Model with the same variables.
       decay: in [0, 1].
+      decay_ramp: min(decay, 1 - 1 / n) after the n-th step: the teacher is
+        the plain mean of the students so far until that reaches `decay`.
       statistics: moving statistics of BatchNorm: "averaged" like the weights,
         "copied" from the student, or "own" = left to the teacher's passes.
 
     Source: French et al., official optim_weight_ema.py: every float tensor,
-    BatchNorm statistics too ("averaged").
+    BatchNorm statistics too ("averaged"), constant decay. The ramp is that of
+    Tarvainen and Valpola 2017.
     """
 
-    def __init__(self, student, teacher, *, decay, statistics):
+    def __init__(self, student, teacher, *, decay, decay_ramp, statistics):
         super().__init__()
         if statistics not in STATISTICS:
             raise ValueError(
@@ -37,6 +40,7 @@ class MovingAverage(keras.callbacks.Callback):
         # Without this, Keras copies the logs to the host after every step.
         self._supports_tf_logs = True
         self._decay = tf.constant(decay, tf.float32)
+        self._decay_ramp = decay_ramp
         self._averaged = list(
             zip(teacher.trainable_variables, student.trainable_variables)
         )
@@ -55,9 +59,11 @@ class MovingAverage(keras.callbacks.Callback):
 
     @tf.function
     def _update(self):
+        decay = self._decay
+        if self._decay_ramp:
+            steps_done = tf.cast(self.model.step, tf.float32)
+            decay = tf.minimum(decay, 1.0 - 1.0 / steps_done)
         for teacher, student in self._averaged:
-            teacher.assign(
-                self._decay * teacher + (1.0 - self._decay) * student
-            )
+            teacher.assign(decay * teacher + (1.0 - decay) * student)
         for teacher, student in self._copied:
             teacher.assign(student)

@@ -19,6 +19,11 @@ class Augmentation:
     blur_rate: float
     blur_sigma: tuple
     pad_color: tuple
+    rotation: float = 0.0
+    vertical_flip_rate: float = 0.0
+    transpose_rate: float = 0.0
+    pair_offset: float = 16
+    pair_teacher: str = "unchanged"
 
     def random_window(self, image_size, seed):
         """float32 [3, 3], see `geometry.random_window`."""
@@ -28,6 +33,9 @@ class Augmentation:
             crop=self.crop,
             scale=self.scale,
             flip_rate=self.flip_rate,
+            rotation=self.rotation,
+            vertical_flip_rate=self.vertical_flip_rate,
+            transpose_rate=self.transpose_rate,
         )
 
     def warp_image(self, image, matrix):

@@ -90,6 +90,20 @@ class Method(keras.Model):
         """Keras callbacks that belong to the algorithm, in their order."""
         return []
 
+    def passes(self, labeled, unlabeled):
+        """The least that a step must compute, for `launch.benchmark`.
+
+        Args:
+          labeled: labeled images of a step on one replica.
+          unlabeled: unlabeled ones.
+
+        Returns:
+          List of (kind, number of images). Kinds: "train" (forward, backward
+          and update of one network), "forward", "input" (forward, and
+          backward to the image).
+        """
+        raise NotImplementedError
+
     @property
     def ramps(self):
         """{name: scalar variable} that a callback ramps, to be logged."""

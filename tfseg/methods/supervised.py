@@ -28,5 +28,8 @@ class Supervised(base.Method):
         self.minimize(loss, tape, self.trained)
         return self.report(loss=loss)
 
+    def passes(self, labeled, unlabeled):
+        return [("train", labeled)]
+
 
 build = Supervised

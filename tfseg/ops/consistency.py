@@ -13,31 +13,29 @@ from tfseg.ops import shapes
 _EPSILON = 1e-6
 
 
-def _var(student, teacher):
-    difference = tf.nn.softmax(student) - tf.nn.softmax(teacher)
-    return tf.reduce_sum(tf.square(difference), -1)
+def _var(student, target):
+    return tf.reduce_sum(tf.square(tf.nn.softmax(student) - target), -1)
 
 
-def _bce(student, teacher):
-    prob, target = tf.nn.softmax(student), tf.nn.softmax(teacher)
+def _bce(student, target):
+    prob = tf.nn.softmax(student)
     positive = target * tf.math.log(prob + _EPSILON)
     negative = (1 - target) * tf.math.log(1 - prob + _EPSILON)
     return -tf.reduce_sum(positive + negative, -1)
 
 
-def _kld(student, teacher):
-    target = tf.nn.softmax(teacher)
+def _kld(student, target):
     # xlogy: a target of exactly 0 contributes 0, not 0 * log 0.
     entropy = tf.math.xlogy(target, target)
     return tf.reduce_sum(entropy - target * tf.nn.log_softmax(student), -1)
 
 
-def _logits_var(student, teacher):
-    return _sum_over_root(tf.square(student - teacher))
+def _logits_var(student, target):
+    return _sum_over_root(tf.square(student - target))
 
 
-def _logits_smoothl1(student, teacher):
-    size = tf.abs(student - teacher)
+def _logits_smoothl1(student, target):
+    size = tf.abs(student - target)
     # Both branches are finite everywhere, so the gradient is as well.
     return _sum_over_root(tf.where(size < 1, 0.5 * tf.square(size), size - 0.5))
 
@@ -56,14 +54,34 @@ DISTANCES = {
 }
 
 
-def distance(name, student_logits, teacher_logits):
+def compares_logits(name):
+    """Whether a distance compares logits, not probabilities."""
+    return name.startswith("logits_")
+
+
+def target(name, teacher_logits):
+    """What a distance compares with: probabilities, or logits.
+
+    Args:
+      name: see `distance`.
+      teacher_logits: float [B, H, W, C].
+
+    Returns:
+      float32 [B, H, W, C], without gradient.
+    """
+    logits = tf.stop_gradient(tf.cast(teacher_logits, tf.float32))
+    return logits if compares_logits(name) else tf.nn.softmax(logits)
+
+
+def distance(name, student_logits, target):
     """Distance of each pixel's two predictions.
 
     Args:
       name: "var" (squared difference of probabilities), "bce", "kld",
         "logits_var" or "logits_smoothl1" (these two over sqrt(C)).
       student_logits: float [B, H, W, C]; computed in float32.
-      teacher_logits: float [B, H, W, C]; gets no gradient.
+      target: float [B, H, W, C], see `target`, also mixed or warped; gets no
+        gradient.
 
     Returns:
       float32 [B, H, W]. 0 where the predictions agree, except "bce", whose
@@ -77,29 +95,22 @@ def distance(name, student_logits, teacher_logits):
             f"`loss` must be one of {', '.join(DISTANCES)}. Received: {name!r}."
         )
     shapes.check_rank("student_logits", student_logits, 4)
-    shapes.check_rank("teacher_logits", teacher_logits, 4)
+    shapes.check_rank("target", target, 4)
     return DISTANCES[name](
         tf.cast(student_logits, tf.float32),
-        tf.stop_gradient(tf.cast(teacher_logits, tf.float32)),
+        tf.stop_gradient(tf.cast(target, tf.float32)),
     )
 
 
-def confident(teacher_prob, threshold):
-    """Pixels whose largest probability reaches a threshold.
-
-    Args:
-      teacher_prob: float [B, H, W, C], probabilities.
-      threshold: in [0, 1]; reached is enough (>=).
-
-    Returns:
-      float32 [B, H, W] in {0, 1}, without gradient.
+def certainty(teacher_logits):
+    """float32 [B, H, W]: the largest probability of each pixel.
 
     Raises:
-      ValueError: if the rank is wrong.
+      ValueError: if the rank is not 4.
     """
-    shapes.check_rank("teacher_prob", teacher_prob, 4)
-    largest = tf.reduce_max(tf.cast(teacher_prob, tf.float32), -1)
-    return tf.cast(largest >= threshold, tf.float32)
+    shapes.check_rank("teacher_logits", teacher_logits, 4)
+    logits = tf.cast(teacher_logits, tf.float32)
+    return tf.reduce_max(tf.nn.softmax(logits), -1)
 
 
 def consistency(distance, valid, confidence):

@@ -67,6 +67,51 @@ def cross_entropy(
     return tf.math.divide_no_nan(tf.reduce_sum(loss), normalizer)
 
 
+def ohem_cross_entropy(logits, label, *, threshold, min_kept, ignore_label=255):
+    """Mean cross-entropy over the hard pixels (online hard example mining).
+
+    Hard is a pixel whose true class has a probability of at most `threshold`,
+    or of at most the `min_kept`-th smallest one if that is larger, so that
+    `min_kept` pixels, and all that tie with the last of them, are kept at
+    least. With fewer valid pixels than `min_kept`, all of them are kept.
+
+    Args:
+      logits: float [B, H, W, C]; computed in float32.
+      label: int [B, H, W], class in 0..C-1, or `ignore_label`.
+      threshold: probability in [0, 1].
+      min_kept: pixels of the whole tensor, an int; 0 = the threshold alone.
+      ignore_label: label that does not count.
+
+    Returns:
+      float32 scalar, nats per kept pixel; 0 with zero gradient if no pixel is
+      kept.
+
+    Raises:
+      ValueError: if a rank is wrong.
+
+    Source: CPS furnace/seg_opr/loss_opr.py:ProbOhemCrossEntropy2d. Differs:
+    with min_kept = 0 the official code keeps every valid pixel.
+    """
+    shapes.check_rank("logits", logits, 4)
+    shapes.check_rank("label", label, 3)
+    label = tf.cast(label, tf.int32)
+    valid = tf.not_equal(label, ignore_label)
+    logits = tf.where(valid[..., tf.newaxis], tf.cast(logits, tf.float32), 0.0)
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=tf.where(valid, label, 0), logits=logits
+    )
+    # Of the true class; ignored pixels come last.
+    prob = tf.where(valid, tf.exp(-tf.stop_gradient(loss)), 1.0)
+    limit = tf.constant(threshold, tf.float32)
+    if min_kept:
+        count = tf.minimum(min_kept, tf.size(prob))
+        smallest = -tf.math.top_k(-tf.reshape(prob, [-1]), count).values
+        limit = tf.maximum(limit, tf.reduce_max(smallest))
+        few = num_valid(label, ignore_label) < min_kept
+        limit = tf.where(few, 1.0, limit)
+    return masked_mean(loss, valid & (prob <= limit))
+
+
 def masked_mean(values, mask):
     """Mean of the values where a mask is set.
 

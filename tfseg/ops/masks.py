@@ -8,6 +8,9 @@ from turning them into boxes, so that the boxes can be checked exactly.
 
 import tensorflow as tf
 
+from tfseg import lookup
+from tfseg.ops import draws
+
 
 def box_masks(
     proportion,
@@ -79,8 +82,12 @@ def random_box_masks(
     size,
     proportion_range,
     num_boxes,
-    by_size=False,
-    **options,
+    by_size,
+    within_bounds,
+    random_aspect,
+    invert,
+    shrink_fixed_aspect_twice,
+    wrap_negative_corners,
 ):
     """Random box masks, a pure function of the seed, with and without XLA.
 
@@ -90,8 +97,12 @@ def random_box_masks(
       size: (H, W), pixels.
       proportion_range: (low, high) in [0, 1], see `box_masks`.
       num_boxes: n, boxes a mask.
-      by_size: see `box_masks`.
-      **options: further ones of `box_masks`.
+      by_size: this and the others: see `box_masks`.
+      within_bounds: bool.
+      random_aspect: bool.
+      invert: bool.
+      shrink_fixed_aspect_twice: bool.
+      wrap_negative_corners: bool.
 
     Returns:
       float32 [N, H, W, 1] in {0, 1}.
@@ -99,35 +110,51 @@ def random_box_masks(
     Raises:
       ValueError: if the range or the number of boxes is wrong.
     """
+    _check_numbers(proportion_range, num_boxes)
+    low, high = proportion_range
+    drawn = draws.uniform([num_masks, num_boxes, 4], seed)
+    scaled = low + (high - low) * drawn
+    return box_masks(
+        scaled[..., 0],
+        scaled[..., 1] if by_size else drawn[..., 1],
+        drawn[..., 2:],
+        size=size,
+        by_size=by_size,
+        within_bounds=within_bounds,
+        random_aspect=random_aspect,
+        invert=invert,
+        shrink_fixed_aspect_twice=shrink_fixed_aspect_twice,
+        wrap_negative_corners=wrap_negative_corners,
+    )
+
+
+def check_boxes(boxes):
+    """Checks options of `random_box_masks`, all of them but `size`.
+
+    Args:
+      boxes: mapping, `config.method.boxes`.
+
+    Raises:
+      ValueError: names an unknown or missing option, or a wrong value.
+    """
+    lookup.check_arguments(
+        random_box_masks, {"size"} | set(boxes), "config.method.boxes"
+    )
+    _check_numbers(boxes["proportion_range"], boxes["num_boxes"])
+
+
+def _check_numbers(proportion_range, num_boxes):
+    where = "config.method.boxes"
     low, high = proportion_range
     if not 0 <= low <= high <= 1:
         raise ValueError(
-            "`box_proportion` must be (low, high) with 0 <= low <= high <= 1. "
-            f"Received: ({low}, {high})."
+            f"`{where}.proportion_range` must be (low, high) with 0 <= low <= "
+            f"high <= 1. Received: ({low}, {high})."
         )
     if num_boxes < 1:
         raise ValueError(
-            f"`num_boxes` must be at least 1. Received: {num_boxes}."
+            f"`{where}.num_boxes` must be at least 1. Received: {num_boxes}."
         )
-    draws = _uniform([num_masks, num_boxes, 4], seed)
-    scaled = low + (high - low) * draws
-    return box_masks(
-        scaled[..., 0],
-        scaled[..., 1] if by_size else draws[..., 1],
-        draws[..., 2:],
-        size=size,
-        by_size=by_size,
-        **options,
-    )
-
-
-def _uniform(shape, seed):
-    """float64 in [0, 1), the same on every device, with and without XLA."""
-    # XLA draws other floats from a seed, but the same integers.
-    bits = tf.random.stateless_uniform(
-        shape, seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
-    )
-    return tf.cast(bits, tf.float64) * 2.0**-32
 
 
 def _sides(proportion, aspect, by_size, random_aspect):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two images, or two of anything with pixels, into one by a binary mask."""
+"""Two images, or two of anything with pixels, into one."""
 
 import tensorflow as tf
 
@@ -33,6 +33,47 @@ def mix(mask, first, second):
     if len(mask.shape) == 3 and len(first.shape) == 4:
         mask = mask[..., tf.newaxis]
     return tf.where(mask, second, first)
+
+
+def cut(mask, image, color):
+    """The image where the mask is set, one color elsewhere (Cutout).
+
+    Args:
+      mask: bool, or a number in {0, 1}, [B, H, W, 1] or [B, H, W].
+      image: float32 [B, H, W, 3].
+      color: RGB in [0, 255]; the official code fills with what is 0 to the
+        network.
+
+    Returns:
+      float32 [B, H, W, 3].
+
+    Source: French et al. supplement D.2.
+    """
+    color = tf.broadcast_to(tf.constant(color, image.dtype), tf.shape(image))
+    return mix(mask, color, image)
+
+
+def blend(share, first, second):
+    """(1 - share) * first + share * second, each image with its own share.
+
+    Args:
+      share: float32 [B], in [0, 1].
+      first: float32 [B, ...].
+      second: float32 [B, ...] of the same shape.
+
+    Returns:
+      float32 [B, ...].
+
+    Raises:
+      ValueError: if the rank of `share` is wrong.
+
+    Source: French et al. supplement D.1.2 (ICT).
+    """
+    shapes.check_rank("share", share, 1)
+    shapes.check_rank("second", second, len(first.shape))
+    ones = [1] * (len(first.shape) - 1)
+    share = tf.reshape(share, [-1, *ones])
+    return (1 - share) * first + share * second
 
 
 def pairs(x):

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trains and tests several configs with several seeds, and prints a table.
+
+    python -m launch.prepare --dataset=digits --dir=data/digits
+    python -m launch.compare --workdir=runs/family \
+        --configs=configs/digits_supervised.py,configs/digits_cutmix.py \
+        --seeds=0,1,2
+
+A run is in <workdir>/<config>/<seed>, a workdir of launch.train. Stopped, the
+same command goes on. The table has the mean and the standard deviation of the
+mIoU over the seeds, on the validation images and, with the weights that are
+best there, on the test images; the last column is the difference to the first
+config, seed by seed. comparison.json has all numbers.
+"""
+
+import importlib
+import os
+
+from absl import flags
+
+from launch import entry
+
+_CONFIGS = flags.DEFINE_list(
+    "configs", None, "Files, the one to compare with first.", required=True
+)
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of the runs.")
+_ARG = flags.DEFINE_string(
+    "arg", "", "Argument of every config, for example labels=40,steps=500."
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder.", required=True)
+
+
+def main(argv):
+    del argv
+    configs = {}
+    for path in _CONFIGS.value:
+        name = os.path.splitext(os.path.basename(path))[0]
+        if not os.path.exists(path):
+            raise ValueError(f"{path}: no such config file.")
+        configs[name] = _config(name)
+        configs[name](0)
+    # Imported late, so that a wrong flag is answered at once.
+    from tfseg import compare
+
+    results = compare.compare(
+        configs, [int(seed) for seed in _SEEDS.value], _WORKDIR.value
+    )
+    print(compare.table(results))
+
+
+def _config(name):
+    module = importlib.import_module(f"configs.{name}")
+    argument = f"{_ARG.value}," if _ARG.value else ""
+    return lambda seed: module.get_config(f"{argument}seed={seed}")
+
+
+if __name__ == "__main__":
+    entry.run(main)

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+
+from configs import consistency
+from tfseg import lookup
+from tfseg.benchmarks import step
+
+FCN = {"name": "fcn", "width": 4}
+
+
+@pytest.mark.parametrize("name", ["cutmix", "vat", "pi_model"])
+def test_step_is_a_step_of_the_method_with_its_callbacks(name):
+    method = step.build_method(FCN, consistency.get(name))
+    batch = step.examples(method, 2, 4, 16)
+    view = next(iter(batch["unlabeled"].values()))
+    assert batch["labeled"]["label"].shape == (2, 16, 16)
+    assert view.shape[0] == 4
+    take = step.training_step(method, batch)
+    before = method.deployed.trainable_variables[0].numpy()
+    assert np.isfinite(take())
+    assert int(method.step.numpy()) == 1 and float(method.ramp.numpy()) == 1
+    # The deployed network is a teacher, which its callback moves.
+    assert np.any(before != method.deployed.trainable_variables[0].numpy())
+
+
+def test_bare_passes_run():
+    network = step.base.build_network(FCN)
+    passes = [("train", 3), ("forward", 2), ("input", 1)]
+    functions = step.bare_passes(network, passes, 16)
+    results = [function() for function in functions.values()]
+    assert results[0].shape == () and results[2].shape == (1, 16, 16, 3)
+    assert results[1].shape == (2, 16, 16, step.base.NUM_CLASSES)
+    assert np.any(results[2] != 0)
+
+
+def test_record():
+    options = {"supervised": {"name": "supervised"}}
+    (record,) = step.run(
+        networks={"small": FCN}, methods=options, size=16, batch=1, repeats=2
+    )
+    assert record["case"] == "supervised" and record["passes"] == ["0: train 1"]
+    assert record["ratio"] > 0 and set(step.COLUMNS) < set(record)
+    assert lookup.module("benchmarks", "step") is step

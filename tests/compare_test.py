@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import pytest
+
+from tests import miniature
+from tfseg import compare, train
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = miniature.make_folder(tmp_path / "mine")
+    (folder / "splits").mkdir()
+    (folder / "splits" / "test.txt").write_text("im00\nim01\n")
+    return folder
+
+
+def _configs(folder, **changes):
+    def get(method):
+        return lambda seed: miniature.config(
+            folder, method, seed=seed, train__steps=2, **changes
+        )
+
+    return {"floor": get("supervised"), "ours": get("cutmix")}
+
+
+def test_compares_and_goes_on(folder, tmp_path, monkeypatch):
+    workdir = str(tmp_path / "runs")
+    first = compare.compare(_configs(folder), [3, 4], workdir)
+    assert list(first) == ["floor", "ours"]
+    assert [len(rows) for rows in first.values()] == [2, 2]
+    written = json.load(open(tmp_path / "runs" / "comparison.json"))
+    assert written == {"seeds": [3, 4], "results": first}
+    config = json.load(open(tmp_path / "runs" / "ours" / "4" / "config.json"))
+    assert config["seed"] == 4 and config["method"]["name"] == "mean_teacher"
+
+    def fail(*args):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(train, "train", fail)
+    assert compare.compare(_configs(folder), [3, 4], workdir) == first
+    with pytest.raises(ValueError, match="config.train.labeled_batch: 2 -> 1"):
+        compare.compare(_configs(folder, train__labeled_batch=1), [3], workdir)
+
+
+def test_table_has_means_and_differences_seed_by_seed():
+    def rows(*miou):
+        return [{"miou": m, "validation_miou": m, "seconds": 7} for m in miou]
+
+    results = {"floor": rows(0.2, 0.4), "ours": rows(0.5, 0.6)}
+    _, floor, ours = compare.table(results).splitlines()
+    assert floor.split() == ["floor", *"30.0 +- 14.1".split() * 2, "7"]
+    # +30 and +20
+    assert ours.split()[-4:] == ["+25.0", "+-", "7.1", "7"]
+    assert compare.spread([0.5]) == "50.0"
+
+
+def test_script(folder, tmp_path):
+    words = [
+        "--configs=configs/folder_supervised.py",
+        f"--arg=dir={folder},crop=16,steps=1",
+        "--seeds=0",
+        f"--workdir={tmp_path / 'runs'}",
+    ]
+    done = miniature.run("compare", *words)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "folder_supervised" in done.stdout
+    words[0] = "--configs=configs/nothing.py"
+    done = miniature.run("compare", *words)
+    assert done.returncode == 1 and "no such config file" in done.stderr
