@@ -34,6 +34,7 @@ def main(argv):
     result = evaluate.evaluate_run(
         run_flags.WORKDIR.value,
         checkpoint=run_flags.CHECKPOINT.value,
+        network=run_flags.NETWORK.value,
         split=_SPLIT.value,
         absent=_ABSENT.value,
         out=_OUT.value,

@@ -25,7 +25,11 @@ def main(argv):
     # Not at the top: --help should not wait for TensorFlow.
     from tfseg import export, runs
 
-    run = runs.load(run_flags.WORKDIR.value, run_flags.CHECKPOINT.value)
+    run = runs.load(
+        run_flags.WORKDIR.value,
+        run_flags.CHECKPOINT.value,
+        run_flags.NETWORK.value,
+    )
     out = _OUT.value or os.path.join(run_flags.WORKDIR.value, "export")
     export.export(run.network, run.info, out, overwrite=_OVERWRITE.value)
     print(f"Step {run.step} of {run_flags.WORKDIR.value} is now in {out}")

@@ -45,6 +45,7 @@ def main(argv):
         input=_INPUT.value,
         output=_OUTPUT.value,
         checkpoint=run_flags.CHECKPOINT.value,
+        network=run_flags.NETWORK.value,
         overwrite=_OVERWRITE.value,
         max_pixels=_MAX_PIXELS.value,
         **inference_flags.options(),

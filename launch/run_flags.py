@@ -16,3 +16,9 @@ CHECKPOINT = flags.DEFINE_string(
     "best (by validation mIoU), last, or the path of a checkpoint without "
     "its .index.",
 )
+NETWORK = flags.DEFINE_string(
+    "network",
+    "",
+    "Which of the method's networks: teacher or student, ..., or the average "
+    "of all. Default: the one that the method deploys.",
+)

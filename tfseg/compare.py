@@ -4,7 +4,7 @@
 import os
 import statistics
 
-from tfseg import evaluate, inference, runs, train
+from tfseg import evaluate, runs, train
 
 
 def train_and_evaluate(config, workdir):
@@ -19,20 +19,7 @@ def train_and_evaluate(config, workdir):
       same weights (the best ones on validation), seconds of training.
     """
     summary = train.train(config, workdir)
-    run = runs.load(workdir)
-    result = evaluate.evaluate(
-        inference.Predictor(
-            run.network,
-            window=config.evaluate.window,
-            overlap=config.evaluate.overlap,
-        ),
-        runs.evaluation_examples(run, workdir, "test"),
-        run.info,
-        absent=config.evaluate.absent,
-    )
-    runs.write_json(
-        os.path.join(workdir, "evaluation.json"), evaluate.to_json(result)
-    )
+    result = evaluate.evaluate_run(workdir, split="test")
     return {
         "miou": result["miou"],
         "validation_miou": summary["best_miou"],

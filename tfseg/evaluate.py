@@ -54,6 +54,7 @@ def evaluate_run(
     workdir,
     *,
     checkpoint="best",
+    network="",
     split="validation",
     absent=None,
     out=None,
@@ -64,6 +65,7 @@ def evaluate_run(
     Args:
       workdir: of `launch.train`.
       checkpoint: "best", "last" or a path.
+      network: see `runs.load`.
       split: "validation" or "test".
       absent: see `evaluate`; None = as in the run's config.
       out: file to write; None = `evaluation.json` in the workdir.
@@ -75,7 +77,7 @@ def evaluate_run(
     Raises:
       ValueError: no such run, checkpoint or split.
     """
-    run = runs.load(workdir, checkpoint)
+    run = runs.load(workdir, checkpoint, network)
     predictor = open_predictor(run, **options)
     result = evaluate(
         predictor,
@@ -86,6 +88,7 @@ def evaluate_run(
     report = {
         "split": split,
         "checkpoint": run.checkpoint,
+        "network": network or "deployed",
         "step": run.step,
         **to_json(result),
         "inference": predictor.settings(),

@@ -28,6 +28,7 @@ def predict_files(
     input,
     output,
     checkpoint="best",
+    network="",
     overwrite=False,
     max_pixels=None,
     **options,
@@ -41,6 +42,7 @@ def predict_files(
       input: image file, folder (with sub-folders) or glob pattern.
       output: folder to write to; sub-folders of the input are kept.
       checkpoint: "best", "last" or a path.
+      network: see `runs.load`.
       overwrite: replace files that exist.
       max_pixels: a larger image is refused; None = as in the run's config.
       **options: see evaluate.open_predictor.
@@ -56,7 +58,7 @@ def predict_files(
     targets = plan(find_images(input, output), output)
     if not overwrite:
         _refuse_existing(targets)
-    run = runs.load(workdir, checkpoint)
+    run = runs.load(workdir, checkpoint, network)
     look = _looker(run, options)
     limit = max_pixels or run.config.data.max_pixels
     failures = []

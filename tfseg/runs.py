@@ -22,7 +22,7 @@ from ml_collections import config_dict
 from tensorflow import keras
 
 from tfseg import config as config_lib
-from tfseg import examples, id_lists, lookup
+from tfseg import ensemble, examples, id_lists, lookup
 from tfseg.data import pipeline
 from tfseg.datasets import base as datasets
 
@@ -34,7 +34,7 @@ class Run:
     Attributes:
       config: ConfigDict of the run.
       info: datasets.base.Info.
-      network: the deployed network.
+      network: the network, or ensemble.Average of several.
       step: the step of its checkpoint.
       checkpoint: path of its checkpoint.
     """
@@ -172,18 +172,20 @@ def _latest(workdir, kind):
     )
 
 
-def load(workdir, checkpoint="best"):
-    """The deployed network of a run.
+def load(workdir, checkpoint="best", network=""):
+    """A trained network of a run.
 
     Args:
       workdir: of `launch.train`.
       checkpoint: "best", "last" or a path.
+      network: name of one of the method's networks, "average" of them all, or
+        "" for the one that the method deploys.
 
     Returns:
       Run.
 
     Raises:
-      ValueError: no run or no checkpoint there.
+      ValueError: no run, no checkpoint or no such network there.
     """
     config = config_dict.ConfigDict(
         read_json(os.path.join(workdir, "config.json"))
@@ -196,13 +198,31 @@ def load(workdir, checkpoint="best"):
     if "weights" in config.network:
         # What training started from; the checkpoint holds what came of it.
         config.network.weights = ""
-    network = build_network(config, info.num_classes)
-    method = lookup.module("methods", config.method.name).build
+    networks = {
+        name: build_network(config, info.num_classes)
+        for name in _chosen(config.method.name, network)
+    }
     step = tf.Variable(0, dtype=tf.int64, trainable=False)
-    deployed = tf.train.Checkpoint(**{method.DEPLOYED: network}, step=step)
-    status = tf.train.Checkpoint(method=deployed).restore(path)
+    part = tf.train.Checkpoint(**networks, step=step)
+    status = tf.train.Checkpoint(method=part).restore(path)
     status.expect_partial().assert_existing_objects_matched()
+    found = list(networks.values())
+    network = found[0] if len(found) == 1 else ensemble.Average(found)
     return Run(config, info, network, int(step), path)
+
+
+def _chosen(method, network):
+    """Names of the networks of a method that `network` asks for."""
+    names = lookup.module("methods", method).build.NETWORKS
+    if network == "average" and len(names) > 1:
+        return names
+    if network and network not in names:
+        average = ("average",) if len(names) > 1 else ()
+        raise ValueError(
+            f"`--network` must be one of {', '.join(names + average)} for a "
+            f"run of {method!r}. Received: {network!r}."
+        )
+    return (network or names[0],)
 
 
 def evaluation_examples(run, workdir, split):

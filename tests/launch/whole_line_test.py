@@ -118,3 +118,24 @@ def test_demo_writes_its_summary_and_is_quick_the_second_time(tmp_path):
     again = miniature.run("demo", *words)
     assert again.returncode == 0
     assert again.stdout == done.stdout
+
+
+def test_any_network_of_a_run_and_their_average(trained):
+    from tfseg import runs
+
+    _, workdir = trained
+    image = np.random.default_rng(0).uniform(0, 255, (1, 16, 16, 3))
+    image = image.astype(np.float32)
+
+    def prob(name):
+        logits = runs.load(str(workdir), network=name).network(image).numpy()
+        exp = np.exp(logits - logits.max(-1, keepdims=True))
+        return exp / exp.sum(-1, keepdims=True)
+
+    teacher, student = prob("teacher"), prob("student")
+    assert np.abs(teacher - student).max() > 1e-4
+    np.testing.assert_array_equal(prob(""), teacher)
+    mean = (teacher + student) / 2
+    np.testing.assert_allclose(prob("average"), mean, atol=1e-6)
+    with pytest.raises(ValueError, match="teacher, student, average.*'both'"):
+        runs.load(str(workdir), network="both")

@@ -18,13 +18,16 @@ class _Record(keras.callbacks.Callback):
         self.students.append(contract.values(self.model.student))
 
 
-def test_without_unsupervised_weight_it_is_supervised_bit_for_bit():
+@pytest.mark.parametrize(
+    "name", ["mean_teacher", "ict", "vat", "standard_augmentation", "pi_model"]
+)
+def test_without_unsupervised_weight_it_is_supervised_bit_for_bit(name):
     supervised = contract.make("supervised")
-    teacher = contract.make("mean_teacher", unsup_weight=0.0)
+    method = contract.make(name, unsup_weight=0.0)
     contract.fit(supervised, 3)
-    contract.fit(teacher, 3)
+    contract.fit(method, 3)
     for a, b in zip(
-        contract.values(supervised.student), contract.values(teacher.student)
+        contract.values(supervised.student), contract.values(method.student)
     ):
         np.testing.assert_array_equal(a, b)
 

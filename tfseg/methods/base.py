@@ -16,11 +16,11 @@ class Method(keras.Model):
       UNLABELED_GROUP: a replica's unlabeled images come in groups of so many.
       SCALARS: names of the scalars of every step, in order.
       CLASS_SHARES: names of the [num_classes] vectors of every step.
-      DEPLOYED: the network that is evaluated first, and exported.
+      NETWORKS: names of the attributes that are networks; the first one is
+        deployed, which means evaluated first and exported.
 
-    Networks are attributes; `networks` names them. Variables that a method
-    needs besides (teacher, ramps) are attributes as well, so that one
-    checkpoint of the method holds everything.
+    Variables that a method needs besides (ramps, counters) are attributes as
+    well, so that one checkpoint of the method holds everything.
     """
 
     LABELED_VIEW = "plain"
@@ -28,7 +28,7 @@ class Method(keras.Model):
     UNLABELED_GROUP = 1
     SCALARS = ("loss",)
     CLASS_SHARES = ()
-    DEPLOYED = "student"
+    NETWORKS = ("student",)
 
     def __init__(self, *, seed):
         super().__init__()
@@ -74,12 +74,12 @@ class Method(keras.Model):
     @property
     def networks(self):
         """{name: network}, the deployed one first."""
-        return {self.DEPLOYED: getattr(self, self.DEPLOYED)}
+        return {name: getattr(self, name) for name in self.NETWORKS}
 
     @property
     def deployed(self):
         """The network to evaluate and export."""
-        return self.networks[self.DEPLOYED]
+        return getattr(self, self.NETWORKS[0])
 
     @property
     def trained(self):

@@ -23,7 +23,7 @@ class MeanTeacher(consistency.Consistency):
       **shared: those of `families.consistency`.
     """
 
-    DEPLOYED = "teacher"
+    NETWORKS = ("teacher", "student")
 
     def __init__(
         self, build_network, *, decay, decay_ramp, teacher_statistics, **shared
@@ -37,10 +37,6 @@ class MeanTeacher(consistency.Consistency):
         moving_average.copy(self.student, self.teacher)
         self.decay, self.decay_ramp = decay, decay_ramp
         self.teacher_statistics = teacher_statistics
-
-    @property
-    def networks(self):
-        return {"teacher": self.teacher, "student": self.student}
 
     def step_callbacks(self):
         return [
