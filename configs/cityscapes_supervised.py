@@ -6,9 +6,10 @@
 
 Arguments: dir (see tfseg.datasets.cityscapes; also the copy at half
 resolution), every (the labeled images are every n-th of the sorted list, 1 =
-all), crop (side, pixels), network (a name in configs/networks.py), steps,
-seed. The authors take every n-th of a list of their own order: their list of
-labeled images goes to --config.split.labeled_file, with every=1.
+all), crop (side, pixels), network (a name in configs/networks.py), second (the
+same, of methods with two networks), steps, seed. The authors take every n-th
+of a list of their own order: their list of labeled images goes to
+--config.split.labeled_file, with every=1.
 
 Settings of Chen et al. 2021 (CPS) at 1/8, as their code runs them on one
 device: crop 800, scale 0.5 to 2, batch 8, SGD with momentum 0.9, learning
@@ -29,6 +30,7 @@ def get_config(arg=""):
         every=8,
         crop=800,
         network="deeplab_v3_plus",
+        second="",
         steps=44525,
         seed=0,
     )
@@ -44,6 +46,8 @@ def get_config(arg=""):
     config.split.labeled_order = "sorted"
     config.data.crop = (options.crop, options.crop)
     config.network = networks.get(options.network)
+    if options.second:
+        config.second_network = networks.get(options.second)
     config.method = {"name": "supervised"}
     config.optimizer.name = "sgd"
     config.optimizer.learning_rate = 0.0025

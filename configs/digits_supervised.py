@@ -6,18 +6,20 @@
         --workdir=runs/digits_supervised
 
 Arguments: labels (scenes with masks), steps, seed (of everything, also of the
-choice of the labeled scenes), dir.
+choice of the labeled scenes), second (name in configs/networks.py of the
+second network, of methods that have two), dir.
 
 Measured, seeds 0, 1, 2, test mIoU at 80 labels and 3,000 steps: 43.7, 43.5,
 34.6 % (`python -m launch.demo --seed=S`).
 """
 
+from configs import networks
 from tfseg import config as config_lib
 
 
 def get_config(arg=""):
     options = config_lib.parse_arg(
-        arg, labels=80, steps=3000, seed=0, dir="data/digits"
+        arg, labels=80, steps=3000, seed=0, second="", dir="data/digits"
     )
     config = config_lib.base_config()
     config.seed = options.seed
@@ -34,6 +36,8 @@ def get_config(arg=""):
         "width": 16,
         "batch_norm": {"momentum": 0.9, "synchronized": False},
     }
+    if options.second:
+        config.second_network = networks.get(options.second)
     config.method = {"name": "supervised"}
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 3e-3

@@ -8,7 +8,8 @@
 
 Arguments: dir (see tfseg.datasets.voc), train (augmented or standard), every
 (the labeled images are every n-th of the sorted list, the rule of the authors'
-lists; 1 = all), network (a name in configs/networks.py), steps, seed.
+lists; 1 = all), network (a name in configs/networks.py), second (the same, of
+methods with two networks), steps, seed.
 
 Settings of Chen et al. 2021 (CPS) at 1/8, as their code runs them on one
 device: crop 512, scale 0.5 to 2, batch 8, SGD with momentum 0.9, learning
@@ -29,6 +30,7 @@ def get_config(arg=""):
         train="augmented",
         every=8,
         network="deeplab_v3_plus",
+        second="",
         steps=39338,
         seed=0,
     )
@@ -46,6 +48,8 @@ def get_config(arg=""):
     config.split.labeled_order = "sorted"
     config.data.crop = (512, 512)
     config.network = networks.get(options.network)
+    if options.second:
+        config.second_network = networks.get(options.second)
     config.method = {"name": "supervised"}
     config.optimizer.name = "sgd"
     config.optimizer.learning_rate = 0.0025

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from configs import consistency, networks
+from configs import consistency, cross_supervision, networks
 from tfseg import config as config_lib
 from tfseg import lookup
 from tfseg.networks.layers import batch_norm
@@ -12,7 +12,8 @@ from tfseg.networks.layers import batch_norm
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "configs"
 # Of experiments; the others are what they choose from.
 NAMES = sorted(
-    {p.stem for p in FOLDER.glob("[a-z]*.py")} - {"networks", "consistency"}
+    {p.stem for p in FOLDER.glob("[a-z]*.py")}
+    - {"networks", "consistency", "cross_supervision"}
 )
 
 
@@ -41,9 +42,16 @@ def test_a_network_names_every_option(name):
     assert set(options.get("batch_norm", norm)) == norm
 
 
-@pytest.mark.parametrize("name", list(consistency.METHODS))
-def test_a_method_names_every_option(name):
-    options = consistency.get(name)
+@pytest.mark.parametrize(
+    "presets, name",
+    [
+        (presets, name)
+        for presets in (consistency, cross_supervision)
+        for name in presets.METHODS
+    ],
+)
+def test_a_method_names_every_option(presets, name):
+    options = presets.get(name)
     leaf = lookup.module("methods", options.pop("name"))
     assert set(options) | {"seed"} == set(lookup.options(leaf.build))
 

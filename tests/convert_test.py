@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from configs import cross_supervision
 from tests import miniature
 from tests.networks.weights import torch_files
 from tfseg import convert, evaluate, runs, train
@@ -114,6 +115,17 @@ def test_a_network_becomes_a_run_that_can_be_evaluated(config, tmp_path):
         _assert_has(run.network, first)
     result = evaluate.evaluate_run(workdir)
     assert result["num_images"] == 2
+
+
+def test_a_method_that_trains_two_networks_takes_both(folder, tmp_path):
+    config = miniature.config(folder, "supervised")
+    config.method = cross_supervision.get("cps")
+    first, second = _values(config, 1), _values(config, 2)
+    source = _write(tmp_path / "epoch-last.pth", first, second)
+    workdir = str(tmp_path / "run")
+    convert.convert(config, source, workdir, part="network")
+    _assert_has(runs.load(workdir, network="network1").network, first)
+    _assert_has(runs.load(workdir, network="network2").network, second)
 
 
 def test_training_with_the_same_config_starts_from_it(folder, tmp_path):

@@ -170,6 +170,9 @@ def base_config():
                 "max_pixels": 100_000_000,
             },
             "network": {"name": "fcn"},
+            # Of methods with two networks; empty = the second is as the
+            # first.
+            "second_network": {},
             "method": {"name": "supervised"},
             "optimizer": {
                 "name": "adam",

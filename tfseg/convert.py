@@ -12,7 +12,6 @@ import os
 import tempfile
 
 from absl import logging
-from ml_collections import config_dict
 from tensorflow import keras
 
 from tfseg import config as config_lib
@@ -24,6 +23,7 @@ from tfseg.networks.weights import files, pretrained
 from tfseg.networks.weights.names import base as names
 
 PARTS = ("encoder", "network")
+_BRANCHES = {"network1": "branch1", "network2": "branch2"}
 
 
 def convert(
@@ -44,7 +44,8 @@ def convert(
       source: path, or "imagenet"; see `networks.weights.pretrained`.
       out: new file (encoder) or workdir (network).
       part: "encoder" or "network".
-      branch: of a file of CPS with two networks, "branch1" or "branch2".
+      branch: of a file of CPS with two networks, "branch1" or "branch2"; a
+        method that trains two takes both.
       partial: take what fits, and leave the rest as it is initialized.
       overwrite: replace `out` if it exists.
 
@@ -71,7 +72,7 @@ def convert(
 
 def _convert_encoder(config, source, out, branch, partial):
     # The number of classes does not matter to an encoder.
-    network = runs.build_network(_without_weights(config), num_classes=2)
+    network = runs.build_network(runs.without_weights(config), num_classes=2)
     encoder = network.encoder.backbone
     fit = pretrained.fit(encoder, source, branch)
     _assign(fit, source, partial)
@@ -83,10 +84,15 @@ def _convert_encoder(config, source, out, branch, partial):
 def _convert_network(config, source, out, branch, partial):
     method = _method(config)
     dataset = examples.open_dataset(config)
-    bare = _without_weights(config)
-    network = runs.build_network(bare, dataset.info.num_classes)
-    fit = pretrained.fit_network(network, source, branch)
-    _assign(fit, source, partial)
+    bare = runs.without_weights(config)
+    networks, fits = [], []
+    for place, name in enumerate(method.build.NETWORKS):
+        network = runs.build_network(bare, dataset.info.num_classes, place)
+        # A method with two trained networks takes both of a file.
+        chosen = _BRANCHES.get(name, branch)
+        fits.append(pretrained.fit_network(network, source, chosen))
+        _assign(fits[-1], source, partial)
+        networks.append(network)
     split = examples.checked_split(config, dataset)
     with _replacing(out) as new:
         runs.claim(new, config)
@@ -98,12 +104,12 @@ def _convert_network(config, source, out, branch, partial):
             dataset,
             split,
         )
-        for target in session.method.networks.values():
+        for network, target in zip(networks, session.method.networks.values()):
             moving_average.copy(network, target)
         for kind in ("last", "best"):
             session.store.save(kind)
         runs.write_inputs(new, config, dataset.info, split)
-    return fit
+    return fits[0]
 
 
 def _method(config):
@@ -114,13 +120,6 @@ def _method(config):
         leaf.build, options | {"seed": config.seed}, "config.method"
     )
     return leaf
-
-
-def _without_weights(config):
-    config = config_dict.ConfigDict(config.to_dict())
-    if "weights" in config.network:
-        config.network.weights = ""
-    return config
 
 
 def _assign(fit, source, partial):

@@ -11,6 +11,7 @@ summary.json     how the run ended
 run.log          what the run said
 """
 
+import copy
 import dataclasses
 import json
 import os
@@ -128,17 +129,29 @@ def write_inputs(workdir, config, info, split):
     write_json(os.path.join(workdir, "split.json"), split.to_dict())
 
 
-def build_network(config, num_classes):
-    """A network with its variables, as `config.network` says."""
-    leaf = lookup.module("networks", config.network.name)
-    options = config.network.to_dict()
-    options.pop("name")
+def build_network(config, num_classes, place=0):
+    """A network with its variables, as `config` says.
+
+    Args:
+      config: ConfigDict.
+      num_classes: classes including the background.
+      place: 0, or 1 for `config.second_network` if there is one.
+    """
+    section = network_section(config, place)
+    options = config[section].to_dict()
+    leaf = lookup.module("networks", options.pop("name"))
     lookup.check_arguments(
-        leaf.build, options | {"num_classes": num_classes}, "config.network"
+        leaf.build, options | {"num_classes": num_classes}, f"config.{section}"
     )
     network = leaf.build(num_classes=num_classes, **options)
     network(tf.zeros([1, 32, 32, 3]))
     return network
+
+
+def network_section(config, place):
+    """Name of the section of `config` that says what a network is."""
+    second = place and config.get("second_network")
+    return "second_network" if second else "network"
 
 
 def checkpoint_path(workdir, checkpoint="best"):
@@ -195,12 +208,9 @@ def load(workdir, checkpoint="best", network=""):
     )
     path = checkpoint_path(workdir, checkpoint)
     keras.mixed_precision.set_global_policy(config.runtime.precision)
-    if "weights" in config.network:
-        # What training started from; the checkpoint holds what came of it.
-        config.network.weights = ""
     networks = {
-        name: build_network(config, info.num_classes)
-        for name in _chosen(config.method.name, network)
+        name: build_network(without_weights(config), info.num_classes, place)
+        for name, place in _chosen(config.method.name, network).items()
     }
     step = tf.Variable(0, dtype=tf.int64, trainable=False)
     part = tf.train.Checkpoint(**networks, step=step)
@@ -211,18 +221,32 @@ def load(workdir, checkpoint="best", network=""):
     return Run(config, info, network, int(step), path)
 
 
+def without_weights(config):
+    """A copy of a config whose networks start with random weights.
+
+    Where a checkpoint holds what came of published ones.
+    """
+    config = copy.deepcopy(config)
+    for section in ("network", "second_network"):
+        if "weights" in config.get(section, ()):
+            config[section].weights = ""
+    return config
+
+
 def _chosen(method, network):
-    """Names of the networks of a method that `network` asks for."""
+    """{name: place} of the networks of a method that `network` asks for."""
     names = lookup.module("methods", method).build.NETWORKS
+    places = {name: place for place, name in enumerate(names)}
     if network == "average" and len(names) > 1:
-        return names
+        return places
     if network and network not in names:
         average = ("average",) if len(names) > 1 else ()
         raise ValueError(
             f"`--network` must be one of {', '.join(names + average)} for a "
             f"run of {method!r}. Received: {network!r}."
         )
-    return (network or names[0],)
+    name = network or names[0]
+    return {name: places[name]}
 
 
 def evaluation_examples(run, workdir, split):

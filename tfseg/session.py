@@ -62,20 +62,38 @@ class Session:
         self.start = int(self.method.step.numpy())
         if resumed:
             logging.info("resuming from step %d", self.start)
-        # A copy on one device: replicas and workers that normalize by batches
-        # of their own are averaged into it, as they are in a checkpoint.
-        self.evaluated = runs.build_network(config, self.info.num_classes)
-        self.predictor = inference.Predictor(
-            self.evaluated,
-            window=config.evaluate.window,
-            overlap=config.evaluate.overlap,
+        # Copies on one device: replicas and workers that normalize by batches
+        # of their own are averaged into them, as they are in a checkpoint.
+        self.predictors = {
+            runs.network_section(config, place): self._build_predictor(place)
+            for place in self._different_places()
+        }
+
+    def _different_places(self):
+        """Places of the networks that differ in form."""
+        several = len(self.method.NETWORKS) > 1
+        return (0, 1) if several and self.config.get("second_network") else (0,)
+
+    def _build_predictor(self, place):
+        return inference.Predictor(
+            runs.build_network(self.config, self.info.num_classes, place),
+            window=self.config.evaluate.window,
+            overlap=self.config.evaluate.overlap,
         )
+
+    def _predictor_of(self, network):
+        """A predictor whose network has the form of the given one."""
+        networks = self.method.networks.values()
+        (place,) = [i for i, other in enumerate(networks) if other is network]
+        return self.predictors[runs.network_section(self.config, place)]
 
     def _build_method(self, leaf):
         options = dict(self.config.method)
         options.pop("name")
         method = leaf.build(
-            lambda: runs.build_network(self.config, self.info.num_classes),
+            lambda place=0: runs.build_network(
+                self.config, self.info.num_classes, place
+            ),
             seed=self.config.seed,
             **options,
         )
@@ -235,9 +253,10 @@ class Session:
         return writer
 
     def _evaluate(self, network):
-        moving_average.copy(network, self.evaluated)
+        predictor = self._predictor_of(network)
+        moving_average.copy(network, predictor.network)
         return evaluate.evaluate(
-            self.predictor,
+            predictor,
             self._validation_batches(),
             self.info,
             absent=self.config.evaluate.absent,
@@ -258,7 +277,8 @@ class Session:
         pictured = pipeline.evaluation_batches(
             examples.pool(self.dataset, self.split.validation[:count]), batch=1
         )
-        return report.pictures(self.predictor, pictured, self.info)
+        predictor = self._predictor_of(self.method.deployed)
+        return report.pictures(predictor, pictured, self.info)
 
     def _explain(self):
         """Names the files behind a failure of the input pipeline.

@@ -67,12 +67,13 @@ def _check_leaves(config):
     lookup.check_arguments(
         method.build, options | {"seed": config.seed}, "config.method"
     )
-    network = lookup.module("networks", config.network.name)
-    options = dict(config.network)
-    options.pop("name")
-    lookup.check_arguments(
-        network.build, options | {"num_classes": 2}, "config.network"
-    )
+    for place in (0, 1):
+        section = runs.network_section(config, place)
+        options = dict(config[section])
+        network = lookup.module("networks", options.pop("name"))
+        lookup.check_arguments(
+            network.build, options | {"num_classes": 2}, f"config.{section}"
+        )
     lookup.module("datasets", config.dataset.name)
     return method
 

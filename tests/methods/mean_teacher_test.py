@@ -118,7 +118,8 @@ def test_step_agrees_with_numpy():
     batch = contract.batch_of(method)
     student = lambda x: method.student(x, training=True).numpy()  # noqa: E731
     mask = method.distribute_strategy.run(
-        method.box_masks, [tf.constant(batch["unlabeled"]["strong"][::2])]
+        method.box_masks,
+        [tf.constant(batch["unlabeled"]["strong"][::2]), method.boxes],
     ).numpy()
     assert set(np.unique(mask)) == {0.0, 1.0}
 
@@ -169,7 +170,7 @@ def test_cutout_step_agrees_with_numpy():
     batch = contract.batch_of(method)
     unlabeled = batch["unlabeled"]
     mask = method.distribute_strategy.run(
-        method.box_masks, [tf.constant(unlabeled["strong"])]
+        method.box_masks, [tf.constant(unlabeled["strong"]), method.boxes]
     ).numpy()
     seen = np.where(mask > 0.5, unlabeled["strong"], [124, 116, 104])
     prob = _softmax(method.student(seen.astype(np.float32)).numpy())

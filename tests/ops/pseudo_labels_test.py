@@ -33,3 +33,13 @@ def test_normalizer_of_all_replicas_makes_their_mean_exact():
         for i in range(2)
     ]
     np.testing.assert_allclose(whole, (parts[0] + parts[1]) / 2, rtol=1e-6)
+
+
+def test_agreement_leaves_out_the_background_of_both():
+    first = tf.constant([[[0, 0, 1, 2, 255]]])
+    second = tf.constant([[[0, 1, 1, 1, 255]]])
+    run = tf.function(pseudo_labels.agreement)
+    np.testing.assert_array_equal(run(first, second), [2, 4])
+    np.testing.assert_array_equal(run(first, second, background=0), [1, 3])
+    nothing = tf.fill([1, 2, 2], 255)
+    np.testing.assert_array_equal(run(nothing, nothing, background=0), [0, 0])

@@ -4,6 +4,8 @@
 import tensorflow as tf
 from tensorflow import keras
 
+from tfseg.ops import masks
+
 
 class Method(keras.Model):
     """A training algorithm that owns its networks.
@@ -150,6 +152,25 @@ class Method(keras.Model):
     def global_rows(self, values):
         """int32: rows of the global batch of which `values` is a part."""
         return tf.shape(values)[0] * self._context().num_replicas_in_sync
+
+    def box_masks(self, image, boxes):
+        """This replica's part of the masks that the step draws.
+
+        Args:
+          image: [B, H, W, ...], one mask for each.
+          boxes: options of `ops.masks.random_box_masks`.
+
+        Returns:
+          float32 [B, H, W, 1] in {0, 1}.
+        """
+        return self.my_part(
+            masks.random_box_masks(
+                self.global_rows(image),
+                self.step_seed(),
+                size=image.shape[1:3],
+                **boxes,
+            )
+        )
 
     def report(self, **values):
         """Ends a step: notes values and counts.

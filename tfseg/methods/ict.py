@@ -21,8 +21,7 @@ Differs from the official code (train_seg_semisup_ict.py) on purpose:
 
 import tensorflow as tf
 
-from tfseg.methods.families import consistency as family
-from tfseg.methods.families import mean_teacher
+from tfseg.methods.families import checks, mean_teacher
 from tfseg.ops import consistency, draws, losses, mixing
 
 
@@ -43,7 +42,7 @@ class ICT(mean_teacher.MeanTeacher):
         self, build_network, *, alpha, confidence_across_images, **shared
     ):
         super().__init__(build_network, **shared)
-        family.check_positive("alpha", alpha)
+        checks.positive("alpha", alpha)
         self.alpha = alpha
         self.confidence_across_images = confidence_across_images
 

@@ -24,8 +24,7 @@ Differs from the official code (cutmix-semisup-seg) on purpose:
 
 import tensorflow as tf
 
-from tfseg.methods.families import consistency as family
-from tfseg.methods.families import mean_teacher
+from tfseg.methods.families import checks, mean_teacher
 from tfseg.ops import consistency, losses, masks, mixing
 
 _MASKS = ("mix", "cut", "none")
@@ -49,7 +48,7 @@ class MeanTeacher(mean_teacher.MeanTeacher):
 
     def __init__(self, build_network, *, mask, boxes, cut_color, **shared):
         super().__init__(build_network, **shared)
-        family.check_choice("mask", mask, _MASKS)
+        checks.choice("mask", mask, _MASKS)
         masks.check_boxes(boxes)
         self.mask, self.boxes = mask, dict(boxes)
         self.cut_color = tuple(cut_color)
@@ -103,29 +102,18 @@ class MeanTeacher(mean_teacher.MeanTeacher):
         if self.mask == "none":
             return image, teacher_logits, weight
         if self.mask == "cut":
-            mask = self.box_masks(image)
+            mask = self.box_masks(image, self.boxes)
             return (
                 mixing.cut(mask, image, self.cut_color),
                 teacher_logits,
                 weight * mask[..., 0],
             )
         first, second = mixing.pairs(image)
-        mask = self.box_masks(first)
+        mask = self.box_masks(first, self.boxes)
         return (
             mixing.mix(mask, first, second),
             mixing.mix(mask, *mixing.pairs(teacher_logits)),
             mixing.mix(mask, *mixing.pairs(weight)),
-        )
-
-    def box_masks(self, image):
-        """float32 [B, H, W, 1], this replica's part of the step's masks."""
-        return self.my_part(
-            masks.random_box_masks(
-                self.global_rows(image),
-                self.step_seed(),
-                size=image.shape[1:3],
-                **self.boxes,
-            )
         )
 
     def passes(self, labeled, unlabeled):

@@ -13,11 +13,11 @@ official code; the squared difference is summed over the classes. With
 
 import tensorflow as tf
 
-from tfseg.methods.families import consistency as family
+from tfseg.methods.families import consistency
 from tfseg.ops import losses
 
 
-class PiModel(family.Consistency):
+class PiModel(consistency.Consistency):
     """The student as its own teacher.
 
     Args:

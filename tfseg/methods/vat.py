@@ -31,8 +31,7 @@ import functools
 
 import tensorflow as tf
 
-from tfseg.methods.families import consistency as family
-from tfseg.methods.families import mean_teacher
+from tfseg.methods.families import checks, mean_teacher
 from tfseg.ops import adversarial, consistency, losses
 
 _NETWORKS = ("teacher", "student")
@@ -67,10 +66,10 @@ class VAT(mean_teacher.MeanTeacher):
         **shared,
     ):
         super().__init__(build_network, **shared)
-        family.check_not_negative("radius", radius)
-        family.check_positive("xi", xi)
-        family.check_positive("iterations", iterations)
-        family.check_choice("direction_network", direction_network, _NETWORKS)
+        checks.not_negative("radius", radius)
+        checks.positive("xi", xi)
+        checks.positive("iterations", iterations)
+        checks.choice("direction_network", direction_network, _NETWORKS)
         self.radius, self.adaptive = radius, adaptive
         self.xi, self.iterations = xi, iterations
         self.direction_network = direction_network

@@ -31,3 +31,30 @@ def class_shares(label, valid, num_classes, normalizer=None):
     if normalizer is None:
         normalizer = tf.reduce_sum(counts)
     return tf.math.divide_no_nan(counts, normalizer)
+
+
+def agreement(first, second, background=None):
+    """On how many pixels two label maps agree, outside of the background.
+
+    Args:
+      first: int32 [B, H, W], class in 0..C-1, or 255 = does not count.
+      second: int32 [B, H, W]; 255 on the same pixels.
+      background: class that is left out where both maps have it; None: none.
+
+    Returns:
+      float32 [2]: pixels on which they agree, and pixels that count.
+
+    Raises:
+      ValueError: if a rank is wrong.
+
+    Source: Chen et al. 2021, appendix B, which leaves open what the object
+    region of an unlabeled image is: here what either map takes for an object.
+    """
+    shapes.check_rank("first", first, 3)
+    shapes.check_rank("second", second, 3)
+    counted = first != 255
+    if background is not None:
+        counted &= (first != background) | (second != background)
+    agree = counted & (first == second)
+    counts = [tf.reduce_sum(tf.cast(x, tf.int32)) for x in (agree, counted)]
+    return tf.cast(tf.stack(counts), tf.float32)

@@ -30,6 +30,7 @@ import tensorflow as tf
 from tfseg import schedules
 from tfseg.callbacks import ramp
 from tfseg.methods import base
+from tfseg.methods.families import checks
 from tfseg.ops import consistency, losses, pseudo_labels, warp
 
 _CONFIDENCES = ("batch", "pixel", "off")
@@ -89,13 +90,13 @@ class Consistency(base.Method):
         joint_pass,
     ):
         super().__init__(seed=seed)
-        check_choice("loss", loss, consistency.DISTANCES)
-        check_choice("ramp", ramp, schedules.RAMPS)
-        check_choice("confidence", confidence, _CONFIDENCES)
-        check_rate("threshold", threshold)
-        check_not_negative("unsup_weight", unsup_weight)
-        check_not_negative("ramp_steps", ramp_steps)
-        check_not_negative("padding_weight", padding_weight)
+        checks.choice("loss", loss, consistency.DISTANCES)
+        checks.choice("ramp", ramp, schedules.RAMPS)
+        checks.choice("confidence", confidence, _CONFIDENCES)
+        checks.rate("threshold", threshold)
+        checks.not_negative("unsup_weight", unsup_weight)
+        checks.not_negative("ramp_steps", ramp_steps)
+        checks.not_negative("padding_weight", padding_weight)
         self.student = build_network()
         self.loss_name = loss
         self.unsup_weight = unsup_weight
@@ -204,37 +205,4 @@ class Consistency(base.Method):
                 label, label != 255, num_classes, num_valid
             ),
             **values,
-        )
-
-
-def check_choice(name, value, choices):
-    """Refuses what is not one of the choices."""
-    if value not in choices:
-        raise ValueError(
-            f"`config.method.{name}` must be one of {', '.join(choices)}. "
-            f"Received: {value!r}."
-        )
-
-
-def check_rate(name, value):
-    """Refuses what is not in [0, 1]."""
-    if not 0 <= value <= 1:
-        raise ValueError(
-            f"`config.method.{name}` must be in [0, 1]. Received: {value}."
-        )
-
-
-def check_not_negative(name, value):
-    """Refuses a number below 0."""
-    if not value >= 0:
-        raise ValueError(
-            f"`config.method.{name}` must be 0 or more. Received: {value}."
-        )
-
-
-def check_positive(name, value):
-    """Refuses 0 and what is below."""
-    if not value > 0:
-        raise ValueError(
-            f"`config.method.{name}` must be positive. Received: {value}."
         )

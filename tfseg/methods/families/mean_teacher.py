@@ -9,7 +9,7 @@ the student, or "own" (only the teacher's own training-mode passes move them).
 """
 
 from tfseg.callbacks import moving_average
-from tfseg.methods.families import consistency
+from tfseg.methods.families import checks, consistency
 
 
 class MeanTeacher(consistency.Consistency):
@@ -29,8 +29,8 @@ class MeanTeacher(consistency.Consistency):
         self, build_network, *, decay, decay_ramp, teacher_statistics, **shared
     ):
         super().__init__(build_network, **shared)
-        consistency.check_rate("decay", decay)
-        consistency.check_choice(
+        checks.rate("decay", decay)
+        checks.choice(
             "teacher_statistics", teacher_statistics, moving_average.STATISTICS
         )
         self.teacher = build_network()

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`digits_supervised` with single-network pseudo supervision.
+
+    python -m launch.prepare --dataset=digits --dir=data/digits
+    python -m launch.train --config=configs/digits_sps.py \
+        --workdir=runs/digits_sps
+
+Same labels, network, batches, optimizer and steps as `digits_supervised`; the
+same arguments. The paper has no such data set. Not yet measured.
+"""
+
+from configs import cross_supervision, digits_supervised
+
+
+def get_config(arg=""):
+    config = digits_supervised.get_config(arg)
+    config.method = cross_supervision.get("sps")
+    return config
