@@ -20,7 +20,7 @@ def _parts(method, batch):
     """Distance [B, H, W], blended certainty and blended validity in numpy."""
     unlabeled = batch["unlabeled"]
     share = method.distribute_strategy.run(
-        method.shares, [tf.constant(unlabeled["weak"])]
+        method.blend_shares, [tf.constant(unlabeled["weak"])]
     ).numpy()
     prob = _softmax(method.teacher(unlabeled["weak"]).numpy())
     target = _blend(share, prob)
@@ -73,7 +73,7 @@ def test_official_confidence_counts_for_all_images():
 
 def test_share_of_nothing_is_a_mean_teacher_of_the_first_images():
     ict = contract.make("ict", loss="kld")
-    ict.shares = lambda image: tf.zeros([contract.BATCH // 2])
+    ict.blend_shares = lambda image: tf.zeros([contract.BATCH // 2])
     batch = contract.batch_of(ict)
     plain = contract.make("mean_teacher", mask="none", loss="kld")
     first = dict(batch)
@@ -90,10 +90,10 @@ def test_images_have_shares_of_their_own_and_steps_too():
     method = contract.make("ict", alpha=1.0)
     image = tf.zeros([8, 4, 4, 3])
     run = method.distribute_strategy.run
-    first = run(method.shares, [image]).numpy()
+    first = run(method.blend_shares, [image]).numpy()
     assert len(set(first.tolist())) == 4
     method.step.assign_add(1)
-    assert np.all(first != run(method.shares, [image]).numpy())
+    assert np.all(first != run(method.blend_shares, [image]).numpy())
 
 
 def test_wrong_alpha_is_named():

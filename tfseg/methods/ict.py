@@ -22,7 +22,7 @@ Differs from the official code (train_seg_semisup_ict.py) on purpose:
 import tensorflow as tf
 
 from tfseg.methods.families import checks, mean_teacher
-from tfseg.ops import consistency, draws, losses, mixing
+from tfseg.ops import consistency, draws, mixing
 
 
 class ICT(mean_teacher.MeanTeacher):
@@ -48,8 +48,7 @@ class ICT(mean_teacher.MeanTeacher):
 
     def train_step(self, batch):
         labeled, unlabeled = batch["labeled"], batch["unlabeled"]
-        num_valid = self.num_valid(labeled["label"])
-        share = self.shares(unlabeled["weak"])
+        share = self.blend_shares(unlabeled["weak"])
         teacher_logits = self.teacher(
             unlabeled["weak"], training=self.teacher_training
         )
@@ -64,26 +63,9 @@ class ICT(mean_teacher.MeanTeacher):
         )
         if self.confidence == "pixel" and self.confidence_across_images:
             target = self.average_confidence(target)
-        with tf.GradientTape() as tape:
-            logits, blended_logits = self.predict_both(
-                labeled["image"], blend(unlabeled["strong"])
-            )
-            loss_sup = losses.cross_entropy(
-                logits, labeled["label"], normalizer=num_valid
-            )
-            loss_unsup = self.loss_unsup(blended_logits, target)
-            loss = loss_sup + self.ramp * self.unsup_weight * loss_unsup
-        self.minimize(loss, tape, self.trained)
-        return self.report_with_shares(
-            labeled["label"],
-            num_valid,
-            target,
-            loss=loss,
-            loss_sup=loss_sup,
-            loss_unsup=loss_unsup,
-        )
+        return self.learn(labeled, blend(unlabeled["strong"]), target)
 
-    def shares(self, image):
+    def blend_shares(self, image):
         """float32 [pairs], this replica's part of the step's draws."""
         count = self.global_rows(mixing.pairs(image)[0])
         return self.my_part(

@@ -22,10 +22,8 @@ Differs from the official code (cutmix-semisup-seg) on purpose:
     off unless `boxes` asks for them, see `ops.masks`.
 """
 
-import tensorflow as tf
-
 from tfseg.methods.families import checks, mean_teacher
-from tfseg.ops import consistency, losses, masks, mixing
+from tfseg.ops import consistency, masks, mixing
 
 _MASKS = ("mix", "cut", "none")
 
@@ -55,7 +53,6 @@ class MeanTeacher(mean_teacher.MeanTeacher):
 
     def train_step(self, batch):
         labeled, unlabeled = batch["labeled"], batch["unlabeled"]
-        num_valid = self.num_valid(labeled["label"])
         teacher_logits = self.teacher(
             unlabeled["weak"], training=self.teacher_training
         )
@@ -69,24 +66,7 @@ class MeanTeacher(mean_teacher.MeanTeacher):
             consistency.certainty(teacher_logits),
             weight,
         )
-        with tf.GradientTape() as tape:
-            logits, perturbed_logits = self.predict_both(
-                labeled["image"], perturbed
-            )
-            loss_sup = losses.cross_entropy(
-                logits, labeled["label"], normalizer=num_valid
-            )
-            loss_unsup = self.loss_unsup(perturbed_logits, target)
-            loss = loss_sup + self.ramp * self.unsup_weight * loss_unsup
-        self.minimize(loss, tape, self.trained)
-        return self.report_with_shares(
-            labeled["label"],
-            num_valid,
-            target,
-            loss=loss,
-            loss_sup=loss_sup,
-            loss_unsup=loss_unsup,
-        )
+        return self.learn(labeled, perturbed, target)
 
     def perturb(self, image, teacher_logits, weight):
         """What the student sees, must predict, and what counts of it.

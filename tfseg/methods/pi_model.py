@@ -11,10 +11,7 @@ official code; the squared difference is summed over the classes. With
 `teacher_training` both passes move the student's BatchNorm statistics.
 """
 
-import tensorflow as tf
-
 from tfseg.methods.families import consistency
-from tfseg.ops import losses
 
 
 class PiModel(consistency.Consistency):
@@ -29,29 +26,11 @@ class PiModel(consistency.Consistency):
 
     def train_step(self, batch):
         labeled, unlabeled = batch["labeled"], batch["unlabeled"]
-        num_valid = self.num_valid(labeled["label"])
         own_logits = self.student(
             unlabeled["teacher"], training=self.teacher_training
         )
         target = self.warped_target(own_logits, unlabeled)
-        with tf.GradientTape() as tape:
-            logits, student_logits = self.predict_both(
-                labeled["image"], unlabeled["student"]
-            )
-            loss_sup = losses.cross_entropy(
-                logits, labeled["label"], normalizer=num_valid
-            )
-            loss_unsup = self.loss_unsup(student_logits, target)
-            loss = loss_sup + self.ramp * self.unsup_weight * loss_unsup
-        self.minimize(loss, tape, self.trained)
-        return self.report_with_shares(
-            labeled["label"],
-            num_valid,
-            target,
-            loss=loss,
-            loss_sup=loss_sup,
-            loss_unsup=loss_unsup,
-        )
+        return self.learn(labeled, unlabeled["student"], target)
 
     def passes(self, labeled, unlabeled):
         return [("train", labeled + unlabeled), ("forward", unlabeled)]

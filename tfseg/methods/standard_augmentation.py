@@ -19,10 +19,7 @@ Differs from the official code (train_seg_semisup_aug_mt.py) on purpose:
     `data.geometry`.
 """
 
-import tensorflow as tf
-
 from tfseg.methods.families import mean_teacher
-from tfseg.ops import losses
 
 
 class StandardAugmentation(mean_teacher.MeanTeacher):
@@ -37,29 +34,11 @@ class StandardAugmentation(mean_teacher.MeanTeacher):
 
     def train_step(self, batch):
         labeled, unlabeled = batch["labeled"], batch["unlabeled"]
-        num_valid = self.num_valid(labeled["label"])
         teacher_logits = self.teacher(
             unlabeled["teacher"], training=self.teacher_training
         )
         target = self.warped_target(teacher_logits, unlabeled)
-        with tf.GradientTape() as tape:
-            logits, student_logits = self.predict_both(
-                labeled["image"], unlabeled["student"]
-            )
-            loss_sup = losses.cross_entropy(
-                logits, labeled["label"], normalizer=num_valid
-            )
-            loss_unsup = self.loss_unsup(student_logits, target)
-            loss = loss_sup + self.ramp * self.unsup_weight * loss_unsup
-        self.minimize(loss, tape, self.trained)
-        return self.report_with_shares(
-            labeled["label"],
-            num_valid,
-            target,
-            loss=loss,
-            loss_sup=loss_sup,
-            loss_unsup=loss_unsup,
-        )
+        return self.learn(labeled, unlabeled["student"], target)
 
     def passes(self, labeled, unlabeled):
         return [("train", labeled + unlabeled), ("forward", unlabeled)]

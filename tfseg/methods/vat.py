@@ -32,7 +32,7 @@ import functools
 import tensorflow as tf
 
 from tfseg.methods.families import checks, mean_teacher
-from tfseg.ops import adversarial, consistency, losses
+from tfseg.ops import adversarial, consistency
 
 _NETWORKS = ("teacher", "student")
 
@@ -79,7 +79,6 @@ class VAT(mean_teacher.MeanTeacher):
 
     def train_step(self, batch):
         labeled, unlabeled = batch["labeled"], batch["unlabeled"]
-        num_valid = self.num_valid(labeled["label"])
         teacher_logits = self.teacher(
             unlabeled["weak"], training=self.teacher_training
         )
@@ -91,23 +90,8 @@ class VAT(mean_teacher.MeanTeacher):
             consistency.certainty(teacher_logits),
             self.weigh(unlabeled["valid"]),
         )
-        with tf.GradientTape() as tape:
-            logits, perturbed_logits = self.predict_both(
-                labeled["image"], perturbed, training=self.student_training
-            )
-            loss_sup = losses.cross_entropy(
-                logits, labeled["label"], normalizer=num_valid
-            )
-            loss_unsup = self.loss_unsup(perturbed_logits, target)
-            loss = loss_sup + self.ramp * self.unsup_weight * loss_unsup
-        self.minimize(loss, tape, self.trained)
-        return self.report_with_shares(
-            labeled["label"],
-            num_valid,
-            target,
-            loss=loss,
-            loss_sup=loss_sup,
-            loss_unsup=loss_unsup,
+        return self.learn(
+            labeled, perturbed, target, training=self.student_training
         )
 
     def perturbation(self, unlabeled, teacher_logits):

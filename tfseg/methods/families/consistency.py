@@ -166,7 +166,7 @@ class Consistency(base.Method):
             weight * self.weigh(unlabeled["student_valid"]),
         )
 
-    def predict_both(self, labeled, perturbed, training=True):
+    def predict_both(self, labeled, perturbed, training):
         """The student's logits of labeled and of perturbed images."""
         if not self.joint_pass:
             return (
@@ -177,9 +177,36 @@ class Consistency(base.Method):
         sizes = [tf.shape(labeled)[0], tf.shape(perturbed)[0]]
         return tf.split(self.student(both, training=training), sizes)
 
-    def num_valid(self, label):
-        """float32 scalar: mean over the replicas of their valid pixels."""
-        return self.mean_over_replicas(losses.num_valid(label))
+    def learn(self, labeled, perturbed, target, training=True):
+        """The student's step: L of the module, its gradient, the report.
+
+        Args:
+          labeled: the labeled batch.
+          perturbed: float32 [B, H, W, 3], what the student sees of the
+            unlabeled images.
+          target: Target, what it must predict of them.
+          training: mode of the student's passes.
+
+        Returns:
+          dict, see `report`.
+        """
+        label = labeled["label"]
+        num_valid = self.mean_over_replicas(losses.num_valid(label))
+        with tf.GradientTape() as tape:
+            logits, perturbed_logits = self.predict_both(
+                labeled["image"], perturbed, training
+            )
+            loss_sup = losses.cross_entropy(logits, label, normalizer=num_valid)
+            loss_unsup = self.loss_unsup(perturbed_logits, target)
+            loss = loss_sup + self.ramp * self.unsup_weight * loss_unsup
+        self.minimize(loss, tape, self.trained)
+        return self.report(
+            loss=loss,
+            loss_sup=loss_sup,
+            loss_unsup=loss_unsup,
+            confident_rate=tf.reduce_mean(target.confident),
+            **self.shares(label, num_valid, target),
+        )
 
     def loss_unsup(self, logits, target):
         """float32 scalar, L_cons of the module."""
@@ -188,21 +215,19 @@ class Consistency(base.Method):
             distance, target.weight, target.confidence
         )
 
-    def report_with_shares(self, label, num_valid, target, **values):
-        """`report`, and what labels and targets consist of."""
+    def shares(self, label, num_valid, target):
+        """{name: float32 [C]}: what labels and targets consist of."""
         counted = target.weight > 0
         num_counted = tf.reduce_sum(tf.cast(counted, tf.float32))
         num_classes = target.values.shape[-1]
-        return self.report(
-            confident_rate=tf.reduce_mean(target.confident),
-            pseudo_share=pseudo_labels.class_shares(
+        return {
+            "pseudo_share": pseudo_labels.class_shares(
                 tf.argmax(target.values, -1),
                 counted,
                 num_classes,
                 self.mean_over_replicas(num_counted),
             ),
-            labeled_share=pseudo_labels.class_shares(
+            "labeled_share": pseudo_labels.class_shares(
                 label, label != 255, num_classes, num_valid
             ),
-            **values,
-        )
+        }
