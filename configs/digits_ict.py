@@ -7,6 +7,9 @@
 
 Same labels, network, batches, optimizer and steps as `digits_supervised`; the
 same arguments. The paper has no such data set.
+
+Measured, seeds 0, 1, 2, test mIoU at 80 labels, 3,000 steps: 47.0, 48.3, 40.0 %
+(`python -m launch.compare`, see the README).
 """
 
 from configs import consistency, digits_supervised

@@ -8,6 +8,9 @@
 Same labels, network, batches, optimizer and steps as `digits_supervised`; the
 same arguments. The views are those of
 `digits_standard_augmentation`.
+
+Measured, seeds 0, 1, 2, test mIoU at 80 labels, 3,000 steps: 42.3, 44.3, 35.1 %
+(`python -m launch.compare`, see the README).
 """
 
 from configs import consistency, digits_supervised

@@ -8,6 +8,9 @@
 Same labels, network, batches, optimizer and steps as `digits_supervised`; the
 same arguments. Scenes are
 scaled and moved, neither rotated nor flipped: a turned digit is another sign.
+
+Measured, seeds 0, 1, 2, test mIoU at 80 labels, 3,000 steps: 41.0, 45.3, 36.1 %
+(`python -m launch.compare`, see the README).
 """
 
 from configs import consistency, digits_supervised
