@@ -228,11 +228,11 @@ def test_the_config_keeps_its_weights(config, tmp_path, monkeypatch):
     seen = []
     build = runs.build_network
 
-    def without_weights(config, num_classes):
+    def without_weights(config, num_classes, place=0):
         options = config.network.to_dict()
         seen.append(options.pop("weights"))
         config = type(config)({**config.to_dict(), "network": options})
-        return build(config, num_classes)
+        return build(config, num_classes, place)
 
     monkeypatch.setattr(runs, "build_network", without_weights)
     config.network.weights = "imagenet"

@@ -156,7 +156,7 @@ def _run(monkeypatch):
 def test_run_writes_what_was_evaluated_and_how(run, tmp_path):
     evaluate.evaluate_run(tmp_path, split="test", checkpoint="last", flip=True)
     report = json.loads((tmp_path / "evaluation.json").read_text())
-    assert run.asked == [(tmp_path, "last"), (tmp_path, "test")]
+    assert run.asked == [(tmp_path, "last", ""), (tmp_path, "test")]
     assert report["step"] == 7
     assert report["split"] == "test"
     assert report["checkpoint"] == "c"

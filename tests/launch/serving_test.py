@@ -37,7 +37,7 @@ network = keras.Sequential([keras.Input((None, None, 3)), layer])
 example = np.zeros([2, 4, 4, 3], np.uint8), np.zeros([2, 4, 4], np.int32)
 
 
-def load(workdir, checkpoint):
+def load(workdir, checkpoint, name):
     return types.SimpleNamespace(
         config=config, info=info, network=network, step=5, checkpoint="best-5"
     )
