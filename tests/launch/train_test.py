@@ -117,7 +117,10 @@ def test_sigterm_saves_and_the_same_command_resumes(folder, tmp_path):
             ["--config.train.stepz=3"],
             ["Unknown field `config.train.stepz`", "'train.steps'"],
         ),
-        (["--config.method.name=cutmix"], ["Available: cpc, cps", "mean_teacher"]),
+        (
+            ["--config.method.name=cutmix"],
+            ["Available: cpc, cps", "mean_teacher"],
+        ),
         (["--config.network.name=fcm"], ["Did you mean 'fcn'"]),
         (["--config.train.steps=many"], ["--config.train.steps"]),
         (
