@@ -11,7 +11,7 @@ from ImageNet, notebook of the repository, at 100, 372, 744 labels and all:
 44.41, 55.25, 60.57, 67.53 % mIoU. Ours: not yet run.
 """
 
-from configs import networks
+from configs import consistency, networks
 from tfseg import config as config_lib
 
 
@@ -39,15 +39,5 @@ def get_config(arg=""):
     config.data.scale = (1.0, 1.0)
     config.network = networks.get(options.network)
     config.method = {"name": "supervised"}
-    config.optimizer.name = "adam"
-    config.optimizer.learning_rate = 3e-5
-    config.optimizer.pretrained_multiplier = 0.1
-    config.optimizer.schedule = "constant"
-    config.train.steps = options.steps
-    config.train.labeled_batch = 4
-    config.train.unlabeled_batch = 4
-    config.train.evaluate_every = 2000
-    config.train.checkpoint_every = 1000
-    config.evaluate.batch = 1
-    config.evaluate.absent = "zero"
+    consistency.set_training(config, options.steps, batch=4)
     return config

@@ -89,3 +89,24 @@ METHODS = {
 def get(name):
     """A copy of the options of METHODS[name]."""
     return copy.deepcopy(METHODS[name])
+
+
+def set_training(config, steps, *, batch):
+    """How French et al. train on VOC and Cityscapes, supplement D.4.1.
+
+    Args:
+      config: changed in place.
+      steps: of the whole training.
+      batch: labeled images a step; as many unlabeled ones for the student.
+    """
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 3e-5
+    config.optimizer.pretrained_multiplier = 0.1
+    config.optimizer.schedule = "constant"
+    config.train.steps = steps
+    config.train.labeled_batch = batch
+    config.train.unlabeled_batch = batch
+    config.train.evaluate_every = 2000
+    config.train.checkpoint_every = 1000
+    config.evaluate.batch = 1
+    config.evaluate.absent = "zero"

@@ -9,7 +9,7 @@ ImageNet at 106, 212, 529, 1323 labels and all: 33.09, 43.15, 52.05, 60.56,
 72.59 % mIoU. Ours: not yet run.
 """
 
-from configs import networks
+from configs import consistency, networks
 from tfseg import config as config_lib
 
 
@@ -40,15 +40,5 @@ def get_config(arg=""):
     config.data.scale = (0.5, 1.5)
     config.network = networks.get(options.network)
     config.method = {"name": "supervised"}
-    config.optimizer.name = "adam"
-    config.optimizer.learning_rate = 3e-5
-    config.optimizer.pretrained_multiplier = 0.1
-    config.optimizer.schedule = "constant"
-    config.train.steps = options.steps
-    config.train.labeled_batch = 10
-    config.train.unlabeled_batch = 10
-    config.train.evaluate_every = 2000
-    config.train.checkpoint_every = 1000
-    config.evaluate.batch = 1
-    config.evaluate.absent = "zero"
+    consistency.set_training(config, options.steps, batch=10)
     return config

@@ -222,15 +222,19 @@ def test_memory_of_tiles_does_not_grow_with_the_height(network):
     predictor = Watched(network, window=16)
     image = _images(1600, 128, 3)
     inference.predict_tiled(predictor, image[:64])
-    tracemalloc.start()
-    inference.predict_tiled(predictor, image)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    # The least of three: another thread may allocate at the same time.
+    peaks = []
+    for _ in range(3):
+        tracemalloc.start()
+        inference.predict_tiled(predictor, image)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    peak = min(peaks)
     assert set(shapes) == {(1, 16, 128, 3)}
     results = 2 * image.shape[0] * image.shape[1]
     band = 16 * 128 * 4 * 4
     whole = 1600 * 128 * 4 * 4
-    assert peak < results + 10 * band < whole / 4
+    assert peak < results + 8 * band < whole / 4
 
 
 def test_half_precision_network_gives_float32():

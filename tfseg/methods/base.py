@@ -31,6 +31,8 @@ class Method(keras.Model):
     SCALARS = ("loss",)
     CLASS_SHARES = ()
     NETWORKS = ("student",)
+    # An option of those that call `predict_both`.
+    joint_pass = False
 
     def __init__(self, *, seed):
         super().__init__()
@@ -152,6 +154,30 @@ class Method(keras.Model):
     def global_rows(self, values):
         """int32: rows of the global batch of which `values` is a part."""
         return tf.shape(values)[0] * self._context().num_replicas_in_sync
+
+    def predict_both(self, network, labeled, unlabeled, training=True):
+        """A network's logits of labeled and of unlabeled images.
+
+        In one pass if `joint_pass`: BatchNorm then normalizes both by the
+        statistics of both together, and its moving statistics take one step
+        instead of two. Without BatchNorm the two ways agree.
+
+        Args:
+          network: [N, H, W, 3] -> [N, H, W, C].
+          labeled: float32 [L, H, W, 3].
+          unlabeled: float32 [U, H, W, 3].
+          training: mode of the network.
+
+        Returns:
+          float32 [L, H, W, C] and [U, H, W, C].
+        """
+        if not self.joint_pass:
+            return [
+                network(labeled, training=training),
+                network(unlabeled, training=training),
+            ]
+        both = network(tf.concat([labeled, unlabeled], 0), training=training)
+        return tf.split(both, [tf.shape(labeled)[0], tf.shape(unlabeled)[0]])
 
     def box_masks(self, image, boxes):
         """This replica's part of the masks that the step draws.

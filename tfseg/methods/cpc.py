@@ -53,14 +53,12 @@ class CPC(pair.Pair):
             ]
         )
         with tf.GradientTape() as tape:
-            logits1 = self.predict_both(
-                self.network1, labeled["image"], unlabeled["image"]
+            logits1, logits2 = self.predict_all(
+                labeled["image"], unlabeled["image"]
             )
-            logits2 = self.predict_both(
-                self.network2, labeled["image"], unlabeled["image"]
+            loss_sup = self.loss_sup_of_both(
+                logits1[0], logits2[0], label, num_valid
             )
-            loss_sup = self.loss_sup(logits1[0], label, num_valid)
-            loss_sup += self.loss_sup(logits2[0], label, num_valid)
             total = tf.add_n(
                 [
                     sum_of_squares(z1, z2, mask)
@@ -90,7 +88,16 @@ class CPC(pair.Pair):
 
 
 def sum_of_squares(logits1, logits2, counted):
-    """float32 scalar: |p1 - p2|^2 summed over classes and counted pixels."""
+    """|p1 - p2|^2, summed over the classes and the counted pixels (eq. 7).
+
+    Args:
+      logits1: float32 [B, H, W, C].
+      logits2: float32 [B, H, W, C].
+      counted: bool [B, H, W].
+
+    Returns:
+      float32 scalar.
+    """
     difference = tf.nn.softmax(logits1) - tf.nn.softmax(logits2)
     # Selected before the square: NaN on padding does no harm.
     difference = tf.where(counted[..., tf.newaxis], difference, 0.0)

@@ -54,14 +54,12 @@ class CPS(pair.Pair):
         counted = [self.counted(x["valid"]) for x in (labeled, unlabeled)]
         num_counted = [self.num_counted(x) for x in counted]
         with tf.GradientTape() as tape:
-            logits1 = self.predict_both(
-                self.network1, labeled["image"], unlabeled["image"]
+            logits1, logits2 = self.predict_all(
+                labeled["image"], unlabeled["image"]
             )
-            logits2 = self.predict_both(
-                self.network2, labeled["image"], unlabeled["image"]
+            loss_sup = self.loss_sup_of_both(
+                logits1[0], logits2[0], label, num_valid
             )
-            loss_sup = self.loss_sup(logits1[0], label, num_valid)
-            loss_sup += self.loss_sup(logits2[0], label, num_valid)
             pseudo1 = [
                 supervision.pseudo_label(*x) for x in zip(logits1, counted)
             ]

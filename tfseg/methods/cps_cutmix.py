@@ -25,7 +25,7 @@ Differs from the official code (TorchSemiSeg) on purpose:
 import tensorflow as tf
 
 from tfseg.methods.families import pair, supervision
-from tfseg.ops import losses, masks, mixing
+from tfseg.ops import losses, masks
 
 
 class CPSCutMix(pair.Pair):
@@ -54,12 +54,7 @@ class CPSCutMix(pair.Pair):
         labeled, unlabeled = batch["labeled"], batch["unlabeled"]
         label = labeled["label"]
         num_valid = self.mean_over_replicas(losses.num_valid(label))
-        first, second = mixing.pairs(unlabeled["image"])
-        mask = self.box_masks(first, self.boxes)
-        mixed = mixing.mix(mask, first, second)
-        counted = self.counted(
-            mixing.mix(mask, *mixing.pairs(unlabeled["valid"]))
-        )
+        mask, mixed, counted = self.cutmix(unlabeled)
         counted_labeled = self.counted(labeled["valid"])
         num_counted = self.num_counted(counted)
         num_labeled = self.num_counted(counted_labeled)
@@ -68,14 +63,12 @@ class CPSCutMix(pair.Pair):
             for network in (self.network1, self.network2)
         )
         with tf.GradientTape() as tape:
-            labeled1, mixed1 = self.predict_both(
-                self.network1, labeled["image"], mixed
+            (labeled1, mixed1), (labeled2, mixed2) = self.predict_all(
+                labeled["image"], mixed
             )
-            labeled2, mixed2 = self.predict_both(
-                self.network2, labeled["image"], mixed
+            loss_sup = self.loss_sup_of_both(
+                labeled1, labeled2, label, num_valid
             )
-            loss_sup = self.loss_sup(labeled1, label, num_valid)
-            loss_sup += self.loss_sup(labeled2, label, num_valid)
             loss_unsup = losses.cross_entropy(
                 mixed1, pseudo2, normalizer=num_counted
             ) + losses.cross_entropy(mixed2, pseudo1, normalizer=num_counted)

@@ -14,7 +14,7 @@ are as in `cps_cutmix`. The official code does not have this method.
 import tensorflow as tf
 
 from tfseg.methods.families import supervision
-from tfseg.ops import losses, masks, mixing
+from tfseg.ops import losses, masks
 
 
 class SPSCutMix(supervision.Supervision):
@@ -41,12 +41,7 @@ class SPSCutMix(supervision.Supervision):
         labeled, unlabeled = batch["labeled"], batch["unlabeled"]
         label = labeled["label"]
         num_valid = self.mean_over_replicas(losses.num_valid(label))
-        first, second = mixing.pairs(unlabeled["image"])
-        mask = self.box_masks(first, self.boxes)
-        mixed = mixing.mix(mask, first, second)
-        counted = self.counted(
-            mixing.mix(mask, *mixing.pairs(unlabeled["valid"]))
-        )
+        mask, mixed, counted = self.cutmix(unlabeled)
         num_counted = self.num_counted(counted)
         pseudo = self.mixed_pseudo_label(
             self.student, unlabeled["image"], mask, counted

@@ -12,9 +12,7 @@ the share of pixels of the whole batch whose largest target probability
 reaches `threshold`, one number for all pixels (D.4.4).
 
 `joint_pass=True` gives labeled and perturbed images to the student in one
-pass. BatchNorm then normalizes both by the statistics of both together, and
-its moving statistics take one step instead of two; without BatchNorm, or with
-frozen BatchNorm, the two ways agree.
+pass; what that does to BatchNorm says `Method.predict_both`.
 
 Differs from the official code (cutmix-semisup-seg) on purpose:
   - padding has weight 0; the official collation gives some of it 255
@@ -158,24 +156,9 @@ class Consistency(base.Method):
         prob = values
         if consistency.compares_logits(self.loss_name):
             prob = to_student(tf.nn.softmax(logits))
-        weight = self.weigh(unlabeled["teacher_valid"])[..., tf.newaxis]
-        weight = to_student(weight)[..., 0]
-        return self.target(
-            values,
-            tf.reduce_max(prob, -1),
-            weight * self.weigh(unlabeled["student_valid"]),
-        )
-
-    def predict_both(self, labeled, perturbed, training):
-        """The student's logits of labeled and of perturbed images."""
-        if not self.joint_pass:
-            return (
-                self.student(labeled, training=training),
-                self.student(perturbed, training=training),
-            )
-        both = tf.concat([labeled, perturbed], 0)
-        sizes = [tf.shape(labeled)[0], tf.shape(perturbed)[0]]
-        return tf.split(self.student(both, training=training), sizes)
+        weight = to_student(self.weigh(unlabeled["teacher_valid"]))
+        weight *= self.weigh(unlabeled["student_valid"])
+        return self.target(values, tf.reduce_max(prob, -1), weight)
 
     def learn(self, labeled, perturbed, target, training=True):
         """The student's step: L of the module, its gradient, the report.
@@ -194,7 +177,7 @@ class Consistency(base.Method):
         num_valid = self.mean_over_replicas(losses.num_valid(label))
         with tf.GradientTape() as tape:
             logits, perturbed_logits = self.predict_both(
-                labeled["image"], perturbed, training
+                self.student, labeled["image"], perturbed, training
             )
             loss_sup = losses.cross_entropy(logits, label, normalizer=num_valid)
             loss_unsup = self.loss_unsup(perturbed_logits, target)

@@ -49,6 +49,19 @@ class Pair(supervision.Supervision):
             *self.network2.trainable_variables,
         ]
 
+    def predict_all(self, labeled, unlabeled):
+        """[logits of labeled, of unlabeled images] of network 1 and of 2."""
+        return [
+            self.predict_both(network, labeled, unlabeled)
+            for network in self.networks.values()
+        ]
+
+    def loss_sup_of_both(self, logits1, logits2, label, num_valid):
+        """float32 scalar, L_s: `loss_sup` of both networks."""
+        return self.loss_sup(logits1, label, num_valid) + self.loss_sup(
+            logits2, label, num_valid
+        )
+
     def report_with_overlap(self, labeled, unlabeled, **values):
         """`report`, and on how much the networks agree.
 

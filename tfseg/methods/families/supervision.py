@@ -13,9 +13,8 @@ The unsupervised loss is a mean over the pixels that are not padding, over all
 replicas; pixels of labeled images without a label count. The official code
 counts padding as well (`count_padding=True`).
 
-`joint_pass=True` gives labeled and unlabeled images to a network in one pass.
-BatchNorm then normalizes both by the statistics of both together; by default,
-as in the official code, each by its own.
+`joint_pass=True` gives labeled and unlabeled images to a network in one pass,
+see `Method.predict_both`; the official code gives them in two.
 """
 
 import tensorflow as tf
@@ -65,16 +64,6 @@ class Supervision(base.Method):
         self.count_padding = count_padding
         self.joint_pass = joint_pass
 
-    def predict_both(self, network, labeled, unlabeled):
-        """A network's logits of labeled and of unlabeled images."""
-        if not self.joint_pass:
-            return (
-                network(labeled, training=True),
-                network(unlabeled, training=True),
-            )
-        both = network(tf.concat([labeled, unlabeled], 0), training=True)
-        return tf.split(both, [tf.shape(labeled)[0], tf.shape(unlabeled)[0]])
-
     def loss_sup(self, logits, label, num_valid):
         """float32 scalar, L_s of one network.
 
@@ -101,6 +90,21 @@ class Supervision(base.Method):
         """float32 scalar: mean over the replicas of their counted pixels."""
         count = tf.reduce_sum(tf.cast(counted, tf.int32))
         return self.mean_over_replicas(tf.cast(count, tf.float32))
+
+    def cutmix(self, unlabeled):
+        """Neighbors of an unlabeled batch, mixed by a box mask.
+
+        Args:
+          unlabeled: batch of the view `plain`, B images.
+
+        Returns:
+          mask float32 [B / 2, H, W, 1]; mixed float32 [B / 2, H, W, 3];
+          counted bool [B / 2, H, W].
+        """
+        first, second = mixing.pairs(unlabeled["image"])
+        mask = self.box_masks(first, self.boxes)
+        valid = mixing.mix(mask, *mixing.pairs(unlabeled["valid"]))
+        return mask, mixing.mix(mask, first, second), self.counted(valid)
 
     def mixed_pseudo_label(self, network, image, mask, counted):
         """int32 [B / 2, H, W]: a network's label maps of two images, mixed.
