@@ -5,11 +5,13 @@
         --workdir=runs/cityscapes_supervised
 
 Arguments: dir (see tfseg.datasets.cityscapes; also the copy at half
-resolution), every (the labeled images are every n-th of the sorted list, 1 =
-all), crop (side, pixels), network (a name in configs/networks.py), second (the
-same, of methods with two networks), steps, seed. The authors take every n-th
-of a list of their own order: their list of labeled images goes to
---config.split.labeled_file, with every=1.
+resolution), labeled (file of the ids whose labels may be used, "" = all), every
+(the labeled images are every n-th of them, sorted, 1 = all), extra (the
+coarsely labeled images are unlabeled ones as well), crop (side, pixels),
+network (a name in configs/networks.py), second (the same, of methods with two
+networks), steps, seed. The authors take every n-th of a list of their own
+order: give it as labeled, with every=1. Full supervision and 3,000 more images
+(Figure 3): every=1,extra=true --config.split.unlabeled_file=FILE.
 
 Settings of Chen et al. 2021 (CPS) at 1/8, as their code runs them on one
 device: crop 800, scale 0.5 to 2, batch 8, SGD with momentum 0.9, learning
@@ -27,7 +29,9 @@ def get_config(arg=""):
     options = config_lib.parse_arg(
         arg,
         dir="data/cityscapes",
+        labeled="",
         every=8,
+        extra=False,
         crop=800,
         network="deeplab_v3_plus",
         second="",
@@ -39,9 +43,10 @@ def get_config(arg=""):
     config.dataset = {
         "name": "cityscapes",
         "dir": options.dir,
-        "extra": False,
+        "extra": options.extra,
     }
     config.split.seed = options.seed
+    config.split.labeled_file = options.labeled
     config.split.labeled_step = options.every
     config.split.labeled_order = "sorted"
     config.data.crop = (options.crop, options.crop)

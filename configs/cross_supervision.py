@@ -7,11 +7,14 @@ Every option stands here, so that each can be set on the command line:
 
 import copy
 
-_SUPERVISION = {
-    "unsup_weight": 1.5,
+_OHEM = {
     "supervised": "cross_entropy",
     "ohem_threshold": 0.7,
     "ohem_min_kept": 50_000,
+}
+_SUPERVISION = {
+    "unsup_weight": 1.5,
+    **_OHEM,
     "count_padding": False,
     "joint_pass": False,
 }
@@ -56,6 +59,14 @@ METHODS = {
         **_SUPERVISION,
         "boxes": _BOXES,
         "pseudo_training": True,
+    },
+    "self_training": {
+        "name": "self_training",
+        "unsup_weight": 1.0,
+        **_OHEM,
+        "joint_pass": False,
+        "threshold": 0.0,
+        "teacher": {"name": "supervised"},
     },
 }
 

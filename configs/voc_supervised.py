@@ -6,10 +6,14 @@
     python -m launch.train --config=configs/voc_supervised.py:dir=VOCDEVKIT \
         --workdir=runs/voc_supervised
 
-Arguments: dir (see tfseg.datasets.voc), train (augmented or standard), every
-(the labeled images are every n-th of the sorted list, the rule of the authors'
-lists; 1 = all), network (a name in configs/networks.py), second (the same, of
-methods with two networks), steps, seed.
+Arguments: dir (see tfseg.datasets.voc), train (augmented or standard), labeled
+(file of the ids whose labels may be used, "" = all), every (the labeled images
+are every n-th of them, sorted, the rule of the authors' lists; 1 = all), extra
+(images that are on no list are unlabeled ones as well), network (a name in
+configs/networks.py), second (the same, of methods with two networks), steps,
+seed. Few labels, as in Table 5: labeled=.../ImageSets/Segmentation/train.txt
+with every=2, 4, 8 or 16 (732, 366, 183, 92), or a list of PseudoSeg's with
+every=1.
 
 Settings of Chen et al. 2021 (CPS) at 1/8, as their code runs them on one
 device: crop 512, scale 0.5 to 2, batch 8, SGD with momentum 0.9, learning
@@ -28,7 +32,9 @@ def get_config(arg=""):
         arg,
         dir="data/VOCdevkit",
         train="augmented",
+        labeled="",
         every=8,
+        extra=False,
         network="deeplab_v3_plus",
         second="",
         steps=39338,
@@ -40,10 +46,11 @@ def get_config(arg=""):
         "name": "voc",
         "dir": options.dir,
         "train": options.train,
-        "extra": False,
+        "extra": options.extra,
         "image_labels": False,
     }
     config.split.seed = options.seed
+    config.split.labeled_file = options.labeled
     config.split.labeled_step = options.every
     config.split.labeled_order = "sorted"
     config.data.crop = (512, 512)

@@ -6,6 +6,8 @@ r"""Runs a study: what a paper says of data, seen on data.
         --images=FOLDER
     python -m launch.analyze --study=patch_distance --workdir=runs/patches \
         --config=configs/digits_supervised.py:dir=data/digits
+    python -m launch.analyze --study=overlap --workdir=runs/overlap \
+        --runs=runs/digits_cps,runs/digits_cps_cutmix
 
 Prints what it finds; writes STUDY.json and pictures to the workdir.
 """
@@ -18,7 +20,10 @@ from launch import config_flag, entry
 from tfseg import lookup
 
 _STUDY = flags.DEFINE_string(
-    "study", None, "What to look at: toy2d, patch_distance.", required=True
+    "study",
+    None,
+    "What to look at: toy2d, patch_distance, overlap.",
+    required=True,
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of results; it is made.", required=True
@@ -32,6 +37,7 @@ _OPTIONS = (
         "images", None, "Image, folder (with its sub-folders) or pattern."
     ),
     _CONFIG,
+    flags.DEFINE_list("runs", None, "Workdirs of launch.train."),
     flags.DEFINE_integer(
         "patch", None, "Odd side of the patches, pixels.", lower_bound=1
     ),

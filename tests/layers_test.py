@@ -46,6 +46,7 @@ LAYERS = [
         "inspection_page",
         "inspection_pictures",
         "predict",
+        "pseudo_labels",
         "report",
         "runs",
         "session",

@@ -59,7 +59,7 @@ def predict_files(
     if not overwrite:
         _refuse_existing(targets)
     run = runs.load(workdir, checkpoint, network)
-    look = _looker(run, options)
+    look = looker(run, **options)
     limit = max_pixels or run.config.data.max_pixels
     failures = []
     for source in tqdm.tqdm(targets, unit="image"):
@@ -73,7 +73,7 @@ def predict_files(
             continue
         pictures = render(image, class_map, confidence, run.info.palette)
         for path, picture in zip(targets[source], pictures):
-            _write(path, picture)
+            write_file(path, picture)
     return failures
 
 
@@ -162,8 +162,17 @@ def render(image, class_map, confidence, palette):
     )
 
 
-def _looker(run, options):
-    """Function: image -> (class map, confidence), whole or by tiles."""
+def looker(run, **options):
+    """How a run looks at an image: as a whole, or by tiles if it is large.
+
+    Args:
+      run: runs.Run.
+      **options: see evaluate.open_predictor.
+
+    Returns:
+      Function: uint8 [H, W, 3] -> class map uint8 [H, W] and confidence uint8
+      [H, W], the largest probability times 255.
+    """
     whole = evaluate.open_predictor(run, **options)
     tiled = whole
     if whole.window is None:
@@ -221,8 +230,12 @@ def _refuse_existing(targets):
         )
 
 
-def _write(path, data):
-    """Writes beside and renames, so that a killed run leaves no half file."""
+def write_file(path, data):
+    """Writes beside and renames, so that a killed run leaves no half file.
+
+    Raises:
+      OSError: cannot write.
+    """
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     partial = f"{path}.partial"
     with open(partial, "wb") as file:

@@ -13,6 +13,7 @@ from tfseg import (
     examples,
     inference,
     optimizers,
+    pseudo_labels,
     report,
     runs,
     schedules,
@@ -45,6 +46,8 @@ class Session:
         self.config, self.workdir, self.strategy = config, workdir, strategy
         self.dataset, self.split = dataset, split
         self.info = dataset.info
+        # Of a method that learns them.
+        self.pseudo_labels = os.path.join(workdir, "pseudo_labels")
         worker, _ = strategies.worker(strategy)
         self.chief = worker == 0
         self.agreement = strategies.Agreement(strategy)
@@ -198,15 +201,24 @@ class Session:
         }
         if method.UNLABELED_VIEW:
             streams["unlabeled"] = pipeline.stream(
-                examples.pool(
-                    self.dataset, self.split.unlabeled, labeled=False
-                ),
+                self._unlabeled_pool(),
                 view=method.UNLABELED_VIEW,
                 batch=train_config.unlabeled_batch,
                 seed=(self.config.seed, _UNLABELED_STREAM),
                 **shared,
             )
         return pipeline.together(streams)
+
+    def _unlabeled_pool(self):
+        if self.method.PSEUDO_LABELED:
+            ids = pseudo_labels.ids(self.split)
+            return pseudo_labels.pool(self.dataset, ids, self.pseudo_labels)
+        return examples.pool(self.dataset, self.split.unlabeled, labeled=False)
+
+    def count(self, seconds):
+        """Adds to the time of a run that has not begun."""
+        if self.start == 0:
+            self.history.seconds.assign(seconds)
 
     def _callbacks(self, writer):
         train_config = self.config.train

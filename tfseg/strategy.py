@@ -184,6 +184,10 @@ class Agreement:
             return False
         return bool(self._total(tf.constant(float(asked))) > 0)
 
+    def wait(self):
+        """Returns when all workers have come here."""
+        self.of_chief(0.0)
+
     def of_chief(self, value):
         """The chief's float on every worker."""
         if self._num_workers == 1:

@@ -2,15 +2,17 @@
 """Training, from a config to a workdir; run again, it resumes."""
 
 import contextlib
+import copy
 import logging as python_logging
 import os
+import time
 
 import tensorflow as tf
 from absl import logging
 from tensorflow import keras
 
 from tfseg import config as config_lib
-from tfseg import examples, lookup, runs
+from tfseg import examples, lookup, pseudo_labels, runs
 from tfseg import session as session_lib
 from tfseg import strategy as strategies
 
@@ -31,42 +33,141 @@ def train(config, workdir):
       InterruptedError: stopped by SIGTERM after a save.
     """
     config_lib.validate(config)
-    method_leaf = _check_leaves(config)
+    stages = _stages(config)
+    for number, stage in enumerate(stages):
+        _check_leaves(stage, "config.method" + number * ".teacher")
     strategy = strategies.build(
         config.runtime.strategy, replicas=config.runtime.replicas
     )
-    _check_batches(config, method_leaf.build, strategy)
+    for stage in stages:
+        _check_batches(stage, strategy)
     strategies.check_xla(config.runtime.xla, strategy)
     _set_runtime(config)
+    return _run(config, workdir, strategy)
+
+
+def _stages(config):
+    """The config, and those of its teacher, of the teacher's teacher, ..."""
+    stages = [config]
+    while _method(stages[-1]).PSEUDO_LABELED:
+        stages.append(_of_teacher(stages[-1]))
+    return stages
+
+
+def _method(config):
+    return lookup.module("methods", config.method.name).build
+
+
+def _of_teacher(config):
+    """The config of the run that labels what `config` learns from."""
+    teacher = copy.deepcopy(config)
+    teacher.method = copy.deepcopy(config.method.get("teacher", {}))
+    if "name" not in teacher.method:
+        raise ValueError(
+            f"The method {config.method.name!r} needs a teacher. Fix: set "
+            "`config.method.teacher` to the options of a method, with its "
+            "name."
+        )
+    return teacher
+
+
+def _run(config, workdir, strategy, data=None):
+    """One stage, after those that it needs.
+
+    Args:
+      config: ConfigDict of the stage.
+      workdir: folder of its run.
+      strategy: tf.distribute.Strategy.
+      data: (dataset, split) where they are known from another stage.
+
+    Returns:
+      dict, the summary.
+    """
     worker, _ = strategies.worker(strategy)
     runs.claim(workdir, config)
     with _log_file(workdir, worker):
-        dataset = examples.open_dataset(config)
-        split = examples.checked_split(config, dataset)
-        if method_leaf.build.UNLABELED_VIEW and not split.unlabeled:
-            raise ValueError(
-                f"{config.dataset.dir}: there are no unlabeled images, but "
-                f"the method {config.method.name!r} learns from them. Add "
-                "images without masks to images/, or set "
-                "`config.split.unlabeled_includes_labeled` to True."
-            )
+        dataset, split = data or _open(config)
+        _check_unlabeled(config, split)
         runs.check_split(workdir, split)
+        keras.utils.set_random_seed(config.seed)
+        leaf = lookup.module("methods", config.method.name)
+        # Before any stage, so that its mistakes cost no hour of training.
         session = session_lib.Session(
-            config, workdir, strategy, method_leaf, dataset, split
+            config, workdir, strategy, leaf, dataset, split
         )
         if worker == 0:
             runs.write_inputs(workdir, config, dataset.info, split)
+        if leaf.build.PSEUDO_LABELED:
+            _label(session)
         return session.run()
 
 
-def _check_leaves(config):
-    """Finds every wrong name or option before anything is read."""
+def _open(config):
+    dataset = examples.open_dataset(config)
+    return dataset, examples.checked_split(config, dataset)
+
+
+def _check_unlabeled(config, split):
+    method, ids = _method(config), split.unlabeled
+    if method.PSEUDO_LABELED:
+        ids = pseudo_labels.ids(split)
+    if method.UNLABELED_VIEW and not ids:
+        raise ValueError(
+            f"{config.dataset.dir}: there are no unlabeled images, but "
+            f"the method {config.method.name!r} learns from them. Add "
+            "images without masks to images/, or set "
+            "`config.split.unlabeled_includes_labeled` to True."
+        )
+
+
+def _label(session):
+    """Trains the teacher of a session, and has it label the images.
+
+    Skipped where it is done; what is half done goes on.
+    """
+    folder, config = session.pseudo_labels, session.config
+    if not pseudo_labels.is_complete(folder):
+        workdir = os.path.join(session.workdir, "teacher")
+        logging.info("stage 1 of 3, training the teacher: %s", workdir)
+        summary = _run(
+            _of_teacher(config),
+            workdir,
+            session.strategy,
+            (session.dataset, session.split),
+        )
+        logging.info("stage 2 of 3, labeling images: %s", folder)
+        start = time.perf_counter()
+        teacher, ids = runs.load(workdir), pseudo_labels.ids(session.split)
+        worker, num_workers = strategies.worker(session.strategy)
+        options = {"threshold": config.method.threshold}
+        pseudo_labels.write(
+            teacher,
+            session.dataset,
+            ids[worker::num_workers],
+            folder,
+            **options,
+        )
+        session.agreement.wait()
+        seconds = summary["seconds"] + time.perf_counter() - start
+        if session.chief:
+            pseudo_labels.describe(
+                teacher, ids, folder, seconds=seconds, **options
+            )
+    logging.info("stage 3 of 3, learning from labels and pseudo labels")
+    session.count(pseudo_labels.seconds(folder))
+
+
+def _check_leaves(config, place):
+    """Finds every wrong name or option before anything is read.
+
+    Args:
+      config: ConfigDict of a stage.
+      place: of its method in the config that the user gave.
+    """
     method = lookup.module("methods", config.method.name)
     options = dict(config.method)
     options.pop("name")
-    lookup.check_arguments(
-        method.build, options | {"seed": config.seed}, "config.method"
-    )
+    lookup.check_arguments(method.build, options | {"seed": config.seed}, place)
     for place in (0, 1):
         section = runs.network_section(config, place)
         options = dict(config[section])
@@ -75,10 +176,16 @@ def _check_leaves(config):
             network.build, options | {"num_classes": 2}, f"config.{section}"
         )
     lookup.module("datasets", config.dataset.name)
-    return method
+    if method.build.PSEUDO_LABELED and config.data.records:
+        raise ValueError(
+            f"The method {config.method.name!r} reads its labels beside the "
+            "images of a data set, not from records. Fix: leave "
+            "`config.data.records` empty."
+        )
 
 
-def _check_batches(config, method, strategy):
+def _check_batches(config, strategy):
+    method = _method(config)
     sizes = {"labeled_batch": config.train.labeled_batch}
     if method.UNLABELED_VIEW:
         sizes["unlabeled_batch"] = config.train.unlabeled_batch
@@ -100,7 +207,6 @@ def _check_batches(config, method, strategy):
 
 
 def _set_runtime(config):
-    keras.utils.set_random_seed(config.seed)
     keras.mixed_precision.set_global_policy(config.runtime.precision)
     if config.runtime.deterministic:
         tf.config.experimental.enable_op_determinism()

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from configs import voc_supervised
 from tests import miniature
 from tests.datasets import miniatures
 from tfseg import examples
-from tfseg.data import check, decode, pipeline
+from tfseg.data import check, decode, pipeline, splits
 from tfseg.datasets import camvid, cityscapes, isic, sunrgbd, voc
 
 
@@ -254,17 +255,40 @@ def test_whole_data_set_is_read_quickly_and_without_a_warning(
     assert caplog.text == ""
 
 
+@pytest.mark.parametrize(
+    "every, count", [(2, 732), (4, 366), (8, 183), (16, 92)]
+)
+def test_few_labels_of_voc(every, count):
+    """Table 5 of CPS: of VOC's own list; the rest has no labels."""
+    with tempfile.TemporaryDirectory() as root:
+        _whole_voc(root)
+        own = f"{root}/ImageSets/Segmentation/train.txt"
+        config = voc_supervised.get_config(
+            f"dir={root},labeled={own},every={every}"
+        )
+        dataset = examples.open_dataset(config)
+        split = splits.make(
+            labeled_ids_available=list(dataset.records),
+            all_ids=list(dataset.records),
+            partitions=dataset.partitions,
+            class_counts=np.ones([len(dataset.records), 21], int),
+            **config.split,
+        )
+    assert len(split.labeled) == count
+    assert all(name.startswith("2008") for name in split.labeled)
+    assert len(split.unlabeled) == 10582
+
+
 def test_training_by_command(tmp_path):
     """Cityscapes from its config to a checkpoint: ids, extra images, test."""
     folder = miniatures.cityscapes(tmp_path / "data", extra=True)
     config = "configs/cityscapes_supervised.py"
-    options = f"dir={folder},every=1,crop=16,network=fcn,steps=2"
+    options = f"dir={folder},every=1,extra=true,crop=16,network=fcn,steps=2"
     workdir = tmp_path / "run"
     command = miniature.command(
         "train",
         f"--config={config}:{options}",
         f"--workdir={workdir}",
-        "--config.dataset.extra=true",
         "--config.network.width=8",
         "--config.train.labeled_batch=2",
         "--config.train.unlabeled_batch=2",

@@ -74,6 +74,10 @@ def batch_of(method, seed=0):
     }
     if method.UNLABELED_VIEW == "plain":
         batch["unlabeled"] = {"image": images(), "valid": valid[::-1].copy()}
+    if method.PSEUDO_LABELED:
+        pseudo = draw.integers(0, CLASSES, valid.shape)
+        pseudo[~batch["unlabeled"]["valid"]] = 255
+        batch["unlabeled"]["label"] = pseudo.astype(np.int32)
     if method.UNLABELED_VIEW == "weak_strong":
         weak = images()
         batch["unlabeled"] = {
@@ -250,6 +254,8 @@ def test_all_ignored_labels_give_a_finite_step(name):
     for key, part in batch.get("unlabeled", {}).items():
         if key.endswith("valid"):
             part[:] = False
+        if key == "label":
+            part[:] = 255
     logs = step(method, batch)
     assert float(logs["loss"]) == 0
     before = values(trained_network(make(name)))

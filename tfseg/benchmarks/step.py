@@ -131,7 +131,9 @@ def examples(method, labeled, unlabeled, size):
 
     batch = {"labeled": stack(method.LABELED_VIEW, labeled, True)}
     if method.UNLABELED_VIEW:
-        batch["unlabeled"] = stack(method.UNLABELED_VIEW, unlabeled, False)
+        batch["unlabeled"] = stack(
+            method.UNLABELED_VIEW, unlabeled, method.PSEUDO_LABELED
+        )
     return batch
 
 

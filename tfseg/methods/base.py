@@ -16,6 +16,8 @@ class Method(keras.Model):
       LABELED_VIEW, UNLABELED_VIEW: names in `tfseg.data.views`; None = the
         method takes no unlabeled images.
       UNLABELED_GROUP: a replica's unlabeled images come in groups of so many.
+      PSEUDO_LABELED: unlabeled images come with the labels of a teacher, a run
+        of the method in the option `teacher`, which is trained before.
       SCALARS: names of the scalars of every step, in order.
       CLASS_SHARES: names of the [num_classes] vectors of every step.
       NETWORKS: names of the attributes that are networks; the first one is
@@ -28,6 +30,7 @@ class Method(keras.Model):
     LABELED_VIEW = "plain"
     UNLABELED_VIEW = None
     UNLABELED_GROUP = 1
+    PSEUDO_LABELED = False
     SCALARS = ("loss",)
     CLASS_SHARES = ()
     NETWORKS = ("student",)

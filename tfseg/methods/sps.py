@@ -16,7 +16,7 @@ from tfseg.methods.families import supervision
 from tfseg.ops import losses
 
 
-class SPS(supervision.Supervision):
+class SPS(supervision.PseudoSupervision):
     """Single-network pseudo supervision.
 
     Args:

@@ -17,7 +17,7 @@ from tfseg.methods.families import supervision
 from tfseg.ops import losses, masks
 
 
-class SPSCutMix(supervision.Supervision):
+class SPSCutMix(supervision.PseudoSupervision):
     """Single-network pseudo supervision with CutMix.
 
     Args:

@@ -17,7 +17,7 @@ from tfseg.methods.families import supervision
 from tfseg.ops import pseudo_labels
 
 
-class Pair(supervision.Supervision):
+class Pair(supervision.PseudoSupervision):
     """Base of the methods; a subclass writes `train_step`.
 
     Args:

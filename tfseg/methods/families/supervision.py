@@ -35,7 +35,6 @@ class Supervision(base.Method):
       supervised: "cross_entropy" or "ohem".
       ohem_threshold: probability in [0, 1].
       ohem_min_kept: pixels of one labeled image.
-      count_padding: see the module.
       joint_pass: see the module.
     """
 
@@ -49,7 +48,6 @@ class Supervision(base.Method):
         supervised,
         ohem_threshold,
         ohem_min_kept,
-        count_padding,
         joint_pass,
     ):
         super().__init__(seed=seed)
@@ -61,7 +59,6 @@ class Supervision(base.Method):
         self.supervised = supervised
         self.ohem_threshold = ohem_threshold
         self.ohem_min_kept = ohem_min_kept
-        self.count_padding = count_padding
         self.joint_pass = joint_pass
 
     def loss_sup(self, logits, label, num_valid):
@@ -81,6 +78,19 @@ class Supervision(base.Method):
             threshold=self.ohem_threshold,
             min_kept=self.ohem_min_kept * label.shape[0],
         )
+
+
+class PseudoSupervision(Supervision):
+    """Base of the methods whose pseudo labels come from the same step.
+
+    Args:
+      count_padding: see the module.
+      **shared: those of `Supervision`.
+    """
+
+    def __init__(self, *, count_padding, **shared):
+        super().__init__(**shared)
+        self.count_padding = count_padding
 
     def counted(self, valid):
         """bool [B, H, W]: pixels of the unsupervised loss."""

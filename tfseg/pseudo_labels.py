@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labels that a trained network gives to images that have none, on disk.
+
+FOLDER/labels/ID.png        class of each pixel, in colors; 255 = no label
+FOLDER/confidences/ID.png   the largest probability of each, times 255
+FOLDER/pseudo_labels.json   when all are there: what made them
+"""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from tfseg import examples, mask_code, predict, runs
+from tfseg.data import decode, pipeline
+
+_COMPLETE = "pseudo_labels.json"
+
+
+def is_complete(folder):
+    """Whether `describe` has ended the work on a folder."""
+    return os.path.exists(os.path.join(folder, _COMPLETE))
+
+
+def write(run, dataset, ids, folder, *, threshold):
+    """Labels images; those that have a label in the folder are left out.
+
+    Images are read ahead and looked at one by one, the largest by tiles, as
+    `predict.predict_files` does.
+
+    Args:
+      run: runs.Run, the teacher.
+      dataset: datasets.base.Dataset.
+      ids: of the images.
+      folder: to write to.
+      threshold: probability; a pixel of a smaller one gets no label.
+
+    Raises:
+      OSError: cannot write.
+    """
+    missing = [name for name in ids if not os.path.exists(_label(folder, name))]
+    if not missing:
+        return
+    look = predict.looker(run)
+    rows = tf.data.Dataset.range(len(missing))
+    images = (
+        examples.pool(dataset, missing, labeled=False)
+        .fetch(rows)
+        .map(lambda image, _: decode.decode_image(image), tf.data.AUTOTUNE)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+    progress = tqdm.tqdm(images, "pseudo labels", len(missing), unit="image")
+    for name, image in zip(missing, progress):
+        class_map, confidence = look(image.numpy())
+        label = np.where(confidence < 255 * threshold, 255, class_map)
+        predict.write_file(
+            os.path.join(folder, "confidences", f"{name}.png"),
+            tf.io.encode_png(confidence[..., None]).numpy(),
+        )
+        # The last one: it says that the image is done.
+        predict.write_file(
+            _label(folder, name),
+            decode.encode_label(label.astype(np.uint8), run.info.palette),
+        )
+
+
+def describe(run, ids, folder, *, threshold, seconds):
+    """Notes that the labels are complete, and what made them."""
+    runs.write_json(
+        os.path.join(folder, _COMPLETE),
+        {
+            "method": run.config.method.name,
+            "step": run.step,
+            "threshold": threshold,
+            "num_images": len(ids),
+            "seconds": round(seconds, 1),
+        },
+    )
+
+
+def seconds(folder):
+    """What the labels of a complete folder have cost."""
+    return runs.read_json(os.path.join(folder, _COMPLETE))["seconds"]
+
+
+def ids(split):
+    """The unlabeled images that have no true label in training."""
+    labeled = frozenset(split.labeled)
+    return tuple(name for name in split.unlabeled if name not in labeled)
+
+
+def pool(dataset, ids, folder):
+    """Examples of the given ids with the labels of a folder."""
+    return pipeline.Pool(
+        images=tuple(dataset.records[name].image for name in ids),
+        labels=tuple(_label(folder, name) for name in ids),
+        code=mask_code.MaskCode(),
+    )
+
+
+def _label(folder, name):
+    return os.path.join(folder, "labels", f"{name}.png")
