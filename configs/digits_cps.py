@@ -15,4 +15,5 @@ from configs import cross_supervision, digits_supervised
 def get_config(arg=""):
     config = digits_supervised.get_config(arg)
     config.method = cross_supervision.get("cps")
+    config.method.unsup_weight = 0.3
     return config
