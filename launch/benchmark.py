@@ -20,7 +20,7 @@ _POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 _SUITE = flags.DEFINE_string(
     "suite",
     None,
-    "What to measure: networks, step, dilated_conv, scale.",
+    "What to measure: networks, step, dilated_conv, scale, dc_loss, decoders.",
     required=True,
 )
 _JSON = flags.DEFINE_string("json", None, "File to add the records to.")

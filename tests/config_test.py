@@ -4,16 +4,28 @@ import pathlib
 
 import pytest
 
-from configs import consistency, cross_supervision, networks
+from configs import (
+    consistency,
+    context_aware,
+    cross_consistency,
+    cross_supervision,
+    networks,
+)
 from tfseg import config as config_lib
 from tfseg import lookup
 from tfseg.networks.layers import batch_norm
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "configs"
-# Of experiments; the others are what they choose from.
+# What experiments choose from.
+PRESETS = (
+    consistency,
+    context_aware,
+    cross_consistency,
+    cross_supervision,
+)
 NAMES = sorted(
     {p.stem for p in FOLDER.glob("[a-z]*.py")}
-    - {"networks", "consistency", "cross_supervision"}
+    - {m.__name__.rpartition(".")[2] for m in (networks, *PRESETS)}
 )
 
 
@@ -44,11 +56,7 @@ def test_a_network_names_every_option(name):
 
 @pytest.mark.parametrize(
     "presets, name",
-    [
-        (presets, name)
-        for presets in (consistency, cross_supervision)
-        for name in presets.METHODS
-    ],
+    [(presets, name) for presets in PRESETS for name in presets.METHODS],
 )
 def test_a_method_names_every_option(presets, name):
     options = presets.get(name)

@@ -66,6 +66,11 @@ _RULES = {
     ),
     "data.pair_offset": _NOT_NEGATIVE,
     "data.pair_teacher": _one_of("unchanged", "shared", "free"),
+    "data.overlap_range": _range(0, 1),
+    "data.overlap_stride": (
+        lambda value: isinstance(value, int) and value > 0,
+        "must be a positive whole number, pixels",
+    ),
     "data.jitter": _numbers(4, (int, float), 0, 1),
     "data.pad_color": _numbers(3, (int, float), 0, 255),
     "data.jitter_rate": _RATE,
@@ -156,6 +161,10 @@ def base_config():
                 # whose crop is not scaled, turned or flipped (unchanged), has
                 # the student's scale and rotation (shared), or its own (free).
                 "pair_teacher": "unchanged",
+                # View overlap_pair: range of the crops' intersection over
+                # union; their distance is a multiple of so many pixels.
+                "overlap_range": (0.1, 1.0),
+                "overlap_stride": 8,
                 # Photometric augmentation of the strong view. Brightness,
                 # contrast and saturation: factor in 1 +- x; hue: +- turns.
                 "jitter": (0.4, 0.4, 0.4, 0.1),

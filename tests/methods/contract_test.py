@@ -15,6 +15,7 @@ from tensorflow import keras
 
 from tfseg import lookup, optimizers
 from tfseg import strategy as strategies
+from tfseg.networks import base
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 CLASSES, SIZE, BATCH = 3, 8, 4
@@ -33,26 +34,35 @@ def _options():
 OPTIONS = _options()
 
 
-class _Part(keras.Sequential):
-    pretrained_variables = ()
+class Encoder(base.Encoder):
+    def __init__(self, norm):
+        super().__init__(feature_channels={"stride1": 8}, output_stride=1)
+        self.body = keras.Sequential(
+            [keras.layers.Conv2D(8, 3, padding="same", activation="relu")]
+        )
+        if norm:
+            self.body.add(keras.layers.BatchNormalization())
+        self.build(base.IMAGE_SHAPE)
+
+    def features(self, image, training):
+        return {"stride1": self.body(image / 64 - 2, training=training)}
+
+
+class Decoder(base.Decoder):
+    def __init__(self):
+        super().__init__()
+        self.classifier = keras.layers.Conv2D(CLASSES, 1, dtype="float32")
+
+    def embed(self, features, training=None):
+        return features["stride1"]
+
+    def logits(self, embedding, training=None):
+        return self.classifier(embedding)
 
 
 def build_network(norm=False):
-    """A network of a few hundred weights, with an encoder and a decoder."""
-    layers = [keras.layers.Conv2D(8, 3, padding="same", activation="relu")]
-    if norm:
-        layers.append(keras.layers.BatchNormalization())
-    decoder = _Part(
-        [
-            keras.layers.Conv2D(CLASSES, 1),
-            keras.layers.Activation("linear", dtype="float32"),
-        ]
-    )
-    network = _Part([keras.layers.Rescaling(1 / 64, -2), *layers, decoder])
-    network.encoder = _Part()
-    network.num_classes = CLASSES
-    network.build((None, None, None, 3))
-    return network
+    """A network of a few hundred weights."""
+    return base.Network(Encoder(norm), Decoder, CLASSES)
 
 
 def batch_of(method, seed=0):
@@ -93,6 +103,16 @@ def batch_of(method, seed=0):
             "student": images(),
             "teacher_valid": valid.copy(),
             "student_valid": valid[::-1].copy(),
+            "matrix": np.tile(matrix, (BATCH, 1, 1)),
+        }
+    if method.UNLABELED_VIEW == "overlap_pair":
+        # Half of the second crop is the mirrored half of the first.
+        matrix = np.array([[-1, 0, 11], [0, 1, 0], [0, 0, 1]], np.float32)
+        batch["unlabeled"] = {
+            "first": images(),
+            "second": images(),
+            "first_valid": valid.copy(),
+            "second_valid": valid[::-1].copy(),
             "matrix": np.tile(matrix, (BATCH, 1, 1)),
         }
     return batch

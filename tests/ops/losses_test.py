@@ -216,3 +216,111 @@ def test_ohem_of_nothing_is_zero(wrap):
             lambda z, k=min_kept: _ohem(z, label, min_kept=k)
         )(logits.astype(np.float32))
         assert loss == 0 and not np.any(gradient)
+
+
+def _bootstrapped(logits, label, threshold, **options):
+    logits = tf.convert_to_tensor(logits)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = losses.bootstrapped_cross_entropy(
+            logits, label, threshold, **options
+        )
+    return loss, tape.gradient(loss, logits)
+
+
+def _bootstrapped_oracle(logits, label, threshold, min_kept):
+    """Loss, and which pixels are kept; after sorting, as the official code."""
+    power = np.exp(logits.astype(np.float64))
+    prob = power / power.sum(-1, keepdims=True)
+    valid = label != 255
+    true = np.where(valid, label, 0)[..., np.newaxis]
+    prob = np.take_along_axis(prob, true, -1)[..., 0]
+    order = np.sort(prob[valid])
+    if order.size:
+        place = min(len(label) * min_kept, order.size - 1)
+        threshold = max(threshold, order[place])
+    kept = valid & (prob < threshold)
+    return (-np.log(prob[kept]).mean() if kept.any() else 0.0), kept
+
+
+@CALLS
+@pytest.mark.parametrize("min_kept", [0, 1, 3, 1000])
+def test_bootstrapped_agrees_with_oracle(wrap, min_kept):
+    run = wrap(lambda *args: _bootstrapped(*args, min_kept=min_kept))
+    random = np.random.default_rng(0)
+    logits = (random.normal(size=(2, 6, 7, 5)) * 2).astype(np.float32)
+    for num_valid in (0, 1, 2, 3, 9, 84):
+        label = np.full(84, 255)
+        places = random.permutation(84)[:num_valid]
+        label[places] = random.integers(0, 5, num_valid)
+        label = label.reshape(2, 6, 7)
+        for threshold in (0.0, 1 / 5, 0.6, 0.894257, 1.0):
+            loss, gradient = run(
+                tf.constant(logits), tf.constant(label), tf.constant(threshold)
+            )
+            expected, kept = _bootstrapped_oracle(
+                logits, label, np.float32(threshold), min_kept
+            )
+            np.testing.assert_allclose(loss, expected, rtol=1e-5)
+            np.testing.assert_array_equal(np.any(gradient != 0, -1), kept)
+
+
+@CALLS
+def test_bootstrapped_by_hand(wrap):
+    # True-class probabilities of one image, the last pixel ignored.
+    prob = np.array([0.9, 0.75, 0.25, 0.5, 0.1])
+    logits = np.log(np.stack([prob, 1 - prob], -1))[np.newaxis, np.newaxis]
+    label = np.array([[[0, 0, 0, 0, 255]]])
+    run = wrap(
+        lambda t, k: losses.bootstrapped_cross_entropy(
+            logits, label, t, min_kept=k
+        )
+    )
+    worst = np.cumsum(-np.log([0.25, 0.5, 0.75, 0.9])) / [1, 2, 3, 4]
+    for threshold, min_kept, expected in [
+        (0.6, 1, worst[1]),
+        (0.95, 1, worst[3]),
+        # Below the threshold lies none: the worst pixel alone.
+        (0.1, 1, worst[0]),
+        (0.1, 2, worst[1]),
+        (0.1, 0, 0),
+        # All but the best one, as many as they are.
+        (0.1, 4, worst[2]),
+        (0.1, 100, worst[2]),
+    ]:
+        loss = run(tf.constant(threshold), tf.constant(min_kept))
+        assert loss.dtype == tf.float32
+        np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_bootstrapped_pixel_at_the_threshold_is_not_kept():
+    # Probability 1/2, exactly.
+    logits, label = np.zeros([1, 1, 2, 2], np.float32), np.zeros([1, 1, 2], int)
+    for threshold, expected in ((0.5, 0), (0.500001, np.log(2))):
+        loss, _ = _bootstrapped(logits, label, threshold)
+        np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16])
+def test_bootstrapped_half_precision_and_compiled(dtype):
+    logits = tf.cast(np.random.default_rng(0).normal(size=(2, 5, 4, 3)), dtype)
+    label = np.random.default_rng(1).integers(0, 3, (2, 5, 4))
+    label[0, 0] = 255
+    expected, _ = _bootstrapped_oracle(
+        tf.cast(logits, tf.float32).numpy(), label, 0.3, 1
+    )
+    run = tf.function(lambda z, t: _bootstrapped(z, label, t), jit_compile=True)
+    loss, gradient = run(logits, tf.constant(0.3))
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    assert loss.dtype == tf.float32 and gradient.dtype == dtype
+
+
+def test_bootstrapped_garbage_at_ignored_pixels_does_no_harm():
+    logits = np.zeros([1, 1, 2, 2], np.float32)
+    logits[0, 0, 1] = np.nan
+    label = np.array([[[1, 255]]], np.uint8)
+    loss, gradient = _bootstrapped(logits, label, 0.9)
+    np.testing.assert_allclose(loss, np.log(2), rtol=1e-6)
+    np.testing.assert_array_equal(gradient[0, 0], [[0.5, -0.5], [0, 0]])
+    with pytest.raises(ValueError, match="`label`"):
+        losses.bootstrapped_cross_entropy(logits, label[0], 0.5)

@@ -24,6 +24,8 @@ class Augmentation:
     transpose_rate: float = 0.0
     pair_offset: float = 16
     pair_teacher: str = "unchanged"
+    overlap_range: tuple = (0.1, 1.0)
+    overlap_stride: int = 8
 
     def random_window(self, image_size, seed):
         """float32 [3, 3], see `geometry.random_window`."""

@@ -158,6 +158,17 @@ class Method(keras.Model):
         """int32: rows of the global batch of which `values` is a part."""
         return tf.shape(values)[0] * self._context().num_replicas_in_sync
 
+    def all_rows(self, values):
+        """The rows of the global batch of which `values` is a part.
+
+        Args:
+          values: [B, ...], alike in shape on all replicas; no gradient.
+        """
+        values = tf.stop_gradient(values)
+        if self._context().num_replicas_in_sync == 1:
+            return values
+        return self._context().all_gather(values, axis=0)
+
     def predict_both(self, network, labeled, unlabeled, training=True):
         """A network's logits of labeled and of unlabeled images.
 

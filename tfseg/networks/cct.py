@@ -72,6 +72,7 @@ class Decoder(base.Decoder):
     def __init__(self, num_classes, top, relu):
         super().__init__()
         self.top = top
+        self.relu = relu
         self.classifier = convolution.convolution(num_classes, dtype="float32")
         self.upsample = [
             sub_pixel.SubPixel(
@@ -79,6 +80,12 @@ class Decoder(base.Decoder):
             )
             for _ in range(3)
         ]
+
+    @property
+    def sub_pixel_weights(self):
+        """What `ops.sub_pixel_decoders` takes, instead of calling this."""
+        layers = [self.classifier, *self.upsample]
+        return [weight for layer in layers for weight in layer.weights]
 
     def embed(self, features, training=None):
         return features[self.top]

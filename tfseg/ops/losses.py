@@ -112,6 +112,53 @@ def ohem_cross_entropy(logits, label, *, threshold, min_kept, ignore_label=255):
     return masked_mean(loss, valid & (prob <= limit))
 
 
+def bootstrapped_cross_entropy(
+    logits, label, threshold, *, min_kept=1, ignore_label=255
+):
+    """Mean cross-entropy over the pixels not yet learned (ab-CE).
+
+    Those are pixels whose true class has a probability below `threshold`, or
+    below that of the pixel after the `min_kept` worst ones per image, if it is
+    larger. "Annealed", because the threshold grows during training: with ramp
+    r in [0, 1], from 1 / C to alpha, 1 / C + r * (alpha - 1 / C).
+
+    Args:
+      logits: float [B, H, W, C]; computed in float32.
+      label: int [B, H, W], class in 0..C-1, or `ignore_label`.
+      threshold: float scalar (tensor), eta, probability.
+      min_kept: pixels per image, counted in the whole tensor. Of at most
+        B * min_kept valid pixels all but the best are kept; those that tie
+        with the first one not kept are not kept either.
+      ignore_label: label that does not count.
+
+    Returns:
+      float32 scalar, nats per kept pixel; 0 with zero gradient if no pixel is
+      kept.
+
+    Raises:
+      ValueError: if a rank is wrong.
+
+    Source: CCT eq. 4 and supplement eq. 11; official utils/losses.py,
+    abCE_loss, where `min_kept` is from.
+    """
+    shapes.check_rank("logits", logits, 4)
+    shapes.check_rank("label", label, 3)
+    label = tf.cast(label, tf.int32)
+    valid = tf.not_equal(label, ignore_label)
+    logits = tf.where(valid[..., tf.newaxis], tf.cast(logits, tf.float32), 0.0)
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=tf.where(valid, label, 0), logits=logits
+    )
+    # Of the true class; ignored pixels come last.
+    prob = tf.where(valid, tf.exp(-tf.stop_gradient(loss)), 1.0)
+    worst = tf.minimum(tf.shape(label)[0] * min_kept + 1, tf.size(label))
+    smallest = -tf.math.top_k(-tf.reshape(prob, [-1]), worst).values
+    count = tf.reduce_sum(tf.cast(valid, tf.int32))
+    last = tf.clip_by_value(count - 1, 0, worst - 1)
+    limit = tf.maximum(tf.cast(threshold, tf.float32), smallest[last])
+    return masked_mean(loss, valid & (prob < limit))
+
+
 def masked_mean(values, mask):
     """Mean of the values where a mask is set.
 

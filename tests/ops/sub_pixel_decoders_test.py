@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import golden
+from tfseg.networks import cct
+from tfseg.ops import adversarial, consistency
+from tfseg.ops import sub_pixel_decoders as decoders
+from tfseg.ops import sub_pixel_rows
+
+# No two sizes alike.
+BATCH, HEIGHT, WIDTH, CHANNELS, CLASSES = 2, 3, 5, 12, 4
+
+
+def normal(*shape, seed=0):
+    return np.random.RandomState(seed).randn(*shape).astype(np.float32)
+
+
+def features(batch=BATCH):
+    return np.maximum(normal(batch, HEIGHT, WIDTH, CHANNELS), 0)
+
+
+def targets(batch=BATCH):
+    logits = 2 * normal(batch, 8 * HEIGHT, 8 * WIDTH, CLASSES, seed=1)
+    return tf.nn.softmax(logits).numpy()
+
+
+@functools.lru_cache(maxsize=None)
+def networks(relu):
+    """Six Keras decoders, built."""
+    tf.keras.utils.set_random_seed(0)
+    result = [cct.Decoder(CLASSES, "z", relu) for _ in range(6)]
+    for decoder in result:
+        decoder.logits(features())
+    return result
+
+
+def perturbations(batch=BATCH, iterations=1):
+    """Mixed up, so that an order that is not restored is seen."""
+    uniform = np.random.RandomState(2).uniform
+    mask = (uniform(size=(batch, HEIGHT, WIDTH, 1)) > 0.4).astype(np.float32)
+    channel = 2.0 * (uniform(size=(batch, 1, 1, CHANNELS)) > 0.5)
+    factor = 1 + uniform(-0.3, 0.3, (HEIGHT, WIDTH, CHANNELS))
+    noise = normal(batch, HEIGHT, WIDTH, CHANNELS, seed=3)
+    return [
+        decoders.Factor(factor),
+        decoders.SpatialMask(mask),
+        decoders.Adversarial(noise, 0.1, 2.0, iterations),
+        decoders.ChannelMask(channel),
+        decoders.SpatialMask(1 - mask),
+        decoders.Adversarial(-3 * noise[::-1], 0.2, 1.0, iterations),
+    ]
+
+
+def perturb(z, perturbation, predict):
+    """What a perturbation does, as its own operation on z."""
+    if not isinstance(perturbation, decoders.Adversarial):
+        return z * np.float32(perturbation[0])
+    clean = tf.stop_gradient(z)
+    direction = adversarial.direction(
+        predict,
+        clean,
+        consistency.target("kld", predict(clean)),
+        perturbation.noise,
+        distance=functools.partial(consistency.distance, "kld"),
+        xi=perturbation.xi,
+        iterations=perturbation.iterations,
+    )
+    return z + perturbation.radius * direction
+
+
+def mean_square(logits, target):
+    return tf.reduce_mean(tf.square(tf.nn.softmax(logits) - target), -1)
+
+
+def naive(z, target, ours, changes, distance=mean_square):
+    """Loss and gradients of z and of all variables, decoder by decoder."""
+    z = tf.constant(z)
+    variables = [decoder.trainable_variables for decoder in ours]
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        losses = [
+            distance(decoder.logits(perturb(z, p, decoder.logits)), target)
+            for decoder, p in zip(ours, changes)
+        ]
+        loss = sum(map(tf.reduce_mean, losses)) / len(losses)
+    return loss, tape.gradient(loss, [z, variables])
+
+
+def fast(wrap, z, target, ours, changes, factor=1.0, **options):
+    weights = [decoder.sub_pixel_weights for decoder in ours]
+    variables = [decoder.trainable_variables for decoder in ours]
+
+    @wrap
+    def run(z, target):
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            loss = decoders.consistency(z, target, weights, changes, **options)
+            scaled = factor * loss
+        return loss, tape.gradient(scaled, [z, variables])
+
+    return run(tf.convert_to_tensor(z), tf.constant(target))
+
+
+def assert_close(found, expected, tolerance):
+    found, expected = tf.nest.flatten(found), tf.nest.flatten(expected)
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected):
+        assert a.shape == b.shape
+        scale = np.abs(b).max()
+        assert scale > 0
+        np.testing.assert_allclose(a, b, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize(
+    "wrap, relu",
+    [(tf.function, True), (tf.function, False), (lambda f: f, True)],
+)
+def test_agrees_with_the_decoders_one_by_one(wrap, relu, monkeypatch):
+    # Several blocks, of which the last one is smaller.
+    monkeypatch.setattr(sub_pixel_rows, "_BLOCK", 7 * 64 * CLASSES)
+    arguments = features(), targets(), networks(relu), perturbations()
+    found = fast(wrap, *arguments, relu=relu)
+    assert_close(found, naive(*arguments), 1e-5)
+
+
+@pytest.mark.parametrize("kind", range(4))
+def test_one_decoder_and_one_image(kind):
+    changes = perturbations(1)[kind : kind + 1]
+    arguments = features(1), targets(1), networks(True)[:1], changes
+    assert_close(fast(tf.function, *arguments), naive(*arguments), 1e-5)
+
+
+def test_two_power_iterations():
+    changes = perturbations(iterations=2)[2:3]
+    arguments = features(), targets(), networks(True)[:1], changes
+    assert_close(fast(tf.function, *arguments), naive(*arguments), 1e-5)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_pixels_that_do_not_count(given, monkeypatch):
+    monkeypatch.setattr(sub_pixel_rows, "_BLOCK", 7 * 64 * CLASSES)
+    target = targets()
+    mask = np.random.RandomState(5).uniform(size=target.shape[:3]) > 0.3
+    mask = mask.astype(np.float32)
+    arguments = features(), target, networks(True), perturbations()
+    expected = naive(
+        *arguments, lambda logits, goal: mask * mean_square(logits, goal)
+    )
+    distance = mean_square if given else None
+    found = fast(tf.function, *arguments, mask=mask, distance=distance)
+    assert_close(found, expected, 1e-5)
+    loss, _ = fast(tf.function, *arguments, mask=0 * mask, distance=distance)
+    assert loss == 0
+
+
+def test_other_distances():
+    def confident(logits, target):
+        keep = tf.reduce_max(target, -1) > 0.5
+        return tf.where(keep, mean_square(logits, target), 0.0)
+
+    def divergence(logits, target):
+        log_prob = tf.nn.log_softmax(logits)
+        return tf.reduce_sum(tf.math.xlogy(target, target), -1) - tf.reduce_sum(
+            target * log_prob, -1
+        )
+
+    for distance in (confident, divergence):
+        ours, changes = networks(True)[:2], perturbations()[:2]
+        arguments = features(), targets(), ours, changes
+        found = fast(tf.function, *arguments, distance=distance)
+        assert_close(found, naive(*arguments, distance), 1e-5)
+
+
+def test_nothing_confident_is_zero():
+    def nothing(logits, target):
+        del target
+        return tf.zeros(tf.shape(logits)[:1])
+
+    arguments = features(), targets(), networks(True), perturbations()
+    loss, gradients = fast(tf.function, *arguments, distance=nothing)
+    assert loss == 0
+    for gradient in tf.nest.flatten(gradients):
+        np.testing.assert_array_equal(gradient, tf.zeros_like(gradient))
+
+
+def test_masked_features_and_no_direction():
+    # Biases alone; and a first direction that changes nothing.
+    shape = [BATCH, HEIGHT, WIDTH]
+    noise = np.zeros([*shape, CHANNELS], np.float32)
+    nothing = decoders.SpatialMask(np.zeros([*shape, 1], np.float32))
+    clean = decoders.SpatialMask(np.ones([*shape, 1], np.float32))
+    flat = decoders.Adversarial(noise, 0.1, 2.0)
+    arguments = features(), targets(), networks(True)[:2]
+    found = fast(tf.function, *arguments, [nothing, flat])
+    loss, (of_z, variables) = naive(*arguments, [nothing, clean])
+    found, expected = tf.nest.flatten(found), [loss, of_z, *sum(variables, [])]
+    assert not np.any(expected[2])
+    for a, b in zip(found, expected):
+        np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max())
+
+
+@pytest.mark.parametrize(
+    "dtype, factor", [(tf.float16, 2.0**15), (tf.bfloat16, 1.0)]
+)
+def test_half_precision_features(dtype, factor):
+    z = tf.cast(features(), dtype)
+    arguments = targets(), networks(True), perturbations()
+    _, expected = naive(tf.cast(z, tf.float32), *arguments)
+    loss, (found, variables) = fast(tf.function, z, *arguments, factor=factor)
+    assert loss.dtype == tf.float32 and found.dtype == dtype
+    assert_close(tf.cast(found, tf.float32) / factor, expected[0], 1e-2)
+    unscaled = [g / factor for g in tf.nest.flatten(variables)]
+    assert_close(unscaled, expected[1], 1e-5)
+
+
+def golden_decoder(data, names, relu=True):
+    shape = data["p." + names[0]].shape
+    decoder = cct.Decoder(shape[-1], "z", relu)
+    decoder.logits(np.zeros([1, 1, 1, shape[2]], np.float32))
+    for name, variable in zip(names, decoder.sub_pixel_weights):
+        variable.assign(data["p." + name])
+    return decoder
+
+
+@pytest.mark.parametrize("name", ["it1_xi0.1_eps2", "it2_xi0.1_eps2"])
+def test_adversarial_decoder_is_the_official_one(name):
+    data = golden.load("vat_feature")
+    convolutions = (f"{i}.conv.{w}" for i in "123" for w in ("weight", "bias"))
+    decoder = golden_decoder(data, ["0.weight", *convolutions])
+    expected = data["out_" + name]
+    z = data["z"]
+    # There xi is the norm of a sample.
+    change = decoders.Adversarial(
+        data["rand01"] - 0.5,
+        0.1 / np.sqrt(z[0].size),
+        2.0,
+        iterations=int(name[2]),
+    )
+    target = np.roll(tf.nn.softmax(expected).numpy(), 1, -1)
+    loss, _ = fast(tf.function, z, target, [decoder], [change])
+    exact = tf.reduce_mean(mean_square(expected, target))
+    np.testing.assert_allclose(loss, exact, rtol=1e-4)
+    clean = tf.reduce_mean(mean_square(decoder.logits(z), target))
+    assert abs(clean - exact) > 1e-2 * exact
+
+
+def test_bad_arguments_are_named():
+    z, target = features(), targets()
+    weights = [decoder.sub_pixel_weights for decoder in networks(True)]
+    changes = perturbations()
+    with pytest.raises(ValueError, match="`perturbations`.*1 for 6"):
+        decoders.consistency(z, target, weights, changes[:1])
+    with pytest.raises(ValueError, match="`perturbations`.*0 for 0"):
+        decoders.consistency(z, target, [], [])
+    with pytest.raises(ValueError, match="SpatialMask, .*float"):
+        decoders.consistency(z, target, weights[:1], [1.0])
+    with pytest.raises(ValueError, match="`z` must have rank 4"):
+        decoders.consistency(z[0], target, weights, changes)
+    changes[2] = changes[2]._replace(iterations=3)
+    with pytest.raises(ValueError, match="`iterations`.*3"):
+        decoders.consistency(z, target, weights, changes)
