@@ -133,7 +133,9 @@ def test_cps_step_agrees_with_numpy(concatenate, count_padding):
     np.testing.assert_allclose(logs["loss_unsup"], expected, rtol=1e-4)
     np.testing.assert_allclose(logs["loss_sup"], sup, rtol=1e-4)
     np.testing.assert_allclose(
-        logs["loss"], logs["loss_sup"] + 1.5 * logs["loss_unsup"], rtol=1e-6
+        logs["loss"],
+        logs["loss_sup"] + method.unsup_weight * logs["loss_unsup"],
+        rtol=1e-6,
     )
 
 
