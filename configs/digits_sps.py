@@ -6,7 +6,8 @@
         --workdir=runs/digits_sps
 
 Same labels, network, batches, optimizer and steps as `digits_supervised`; the
-same arguments. The paper has no such data set. Not yet measured.
+same arguments. The paper has no such data set. Measured, seeds 0 and 1, test
+mIoU: 50.8, 48.8 % (supervised: 42.9, 43.8).
 """
 
 from configs import cross_supervision, digits_supervised
