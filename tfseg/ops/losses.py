@@ -47,17 +47,7 @@ def cross_entropy(
     Source: CPS and CutMix-Seg, mean cross-entropy with ignored label 255.
     Differs: no valid pixel gives 0, where torch >= 1.10 gives NaN.
     """
-    shapes.check_rank("logits", logits, 4)
-    shapes.check_rank("label", label, 3)
-    label = tf.cast(label, tf.int32)
-    valid = tf.not_equal(label, ignore_label)
-    # Selected on both sides of the log: selecting only the result would leave
-    # 0 * NaN in the gradient.
-    logits = tf.cast(logits, tf.float32)
-    logits = tf.where(valid[..., tf.newaxis], logits, 0.0)
-    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
-        labels=tf.where(valid, label, 0), logits=logits
-    )
+    loss, valid = _of_pixels(logits, label, ignore_label)
     loss = tf.where(valid, loss, 0.0)
     if weight is not None:
         shapes.check_rank("weight", weight, 3)
@@ -92,14 +82,7 @@ def ohem_cross_entropy(logits, label, *, threshold, min_kept, ignore_label=255):
     Source: CPS furnace/seg_opr/loss_opr.py:ProbOhemCrossEntropy2d. Differs:
     with min_kept = 0 the official code keeps every valid pixel.
     """
-    shapes.check_rank("logits", logits, 4)
-    shapes.check_rank("label", label, 3)
-    label = tf.cast(label, tf.int32)
-    valid = tf.not_equal(label, ignore_label)
-    logits = tf.where(valid[..., tf.newaxis], tf.cast(logits, tf.float32), 0.0)
-    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
-        labels=tf.where(valid, label, 0), logits=logits
-    )
+    loss, valid = _of_pixels(logits, label, ignore_label)
     # Of the true class; ignored pixels come last.
     prob = tf.where(valid, tf.exp(-tf.stop_gradient(loss)), 1.0)
     limit = tf.constant(threshold, tf.float32)
@@ -141,14 +124,7 @@ def bootstrapped_cross_entropy(
     Source: CCT eq. 4 and supplement eq. 11; official utils/losses.py,
     abCE_loss, where `min_kept` is from.
     """
-    shapes.check_rank("logits", logits, 4)
-    shapes.check_rank("label", label, 3)
-    label = tf.cast(label, tf.int32)
-    valid = tf.not_equal(label, ignore_label)
-    logits = tf.where(valid[..., tf.newaxis], tf.cast(logits, tf.float32), 0.0)
-    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
-        labels=tf.where(valid, label, 0), logits=logits
-    )
+    loss, valid = _of_pixels(logits, label, ignore_label)
     # Of the true class; ignored pixels come last.
     prob = tf.where(valid, tf.exp(-tf.stop_gradient(loss)), 1.0)
     worst = tf.minimum(tf.shape(label)[0] * min_kept + 1, tf.size(label))
@@ -157,6 +133,24 @@ def bootstrapped_cross_entropy(
     last = tf.clip_by_value(count - 1, 0, worst - 1)
     limit = tf.maximum(tf.cast(threshold, tf.float32), smallest[last])
     return masked_mean(loss, valid & (prob < limit))
+
+
+def _of_pixels(logits, label, ignore_label):
+    """Cross-entropy float32 [B, H, W], and which pixels carry a class.
+
+    Of the others it has no meaning, but is finite.
+    """
+    shapes.check_rank("logits", logits, 4)
+    shapes.check_rank("label", label, 3)
+    label = tf.cast(label, tf.int32)
+    valid = tf.not_equal(label, ignore_label)
+    # Selected on both sides of the log: selecting only the result would leave
+    # 0 * NaN in the gradient.
+    logits = tf.where(valid[..., tf.newaxis], tf.cast(logits, tf.float32), 0.0)
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=tf.where(valid, label, 0), logits=logits
+    )
+    return loss, valid
 
 
 def masked_mean(values, mask):
