@@ -25,8 +25,51 @@ METHODS = {
         "normalization": "image",
         "bank_size": 51_200,
         "num_negatives": 0,
+        # With image-level labels 0.4 that grows over a tenth of the training.
+        "weak_weight": 0.0,
+        "ramp": "exp",
+        "ramp_steps": 0,
     },
 }
+
+
+# Rows of Table 3, of which VIII is the method: changes of `method` and `data`.
+_ALL_NEGATIVES = {"filter_negatives": False, "filter_positives": False}
+ABLATIONS = {
+    "none": {},
+    # I: the squared distance.
+    "l2": {"contrast": False, "directional": False, **_ALL_NEGATIVES},
+    # II: the vanilla contrastive loss, and III: the directional one.
+    "vanilla": {"directional": False, **_ALL_NEGATIVES},
+    "all_negatives": _ALL_NEGATIVES,
+    # IV: positives of any confidence.
+    "all_positives": {"filter_positives": False},
+    # V: anchors on both sides.
+    "bilateral": {"directional": False},
+    # VI: two crops at the same place, so that the context is the same.
+    "same_context": {"overlap_range": (1.0, 1.0)},
+    # VII
+    "no_projector": {"projection": 0},
+}
+
+
+def ablate(config, name):
+    """Changes a config into that of a row of Table 3.
+
+    Args:
+      config: changed in place.
+      name: key of ABLATIONS.
+
+    Raises:
+      ValueError: there is no such row.
+    """
+    if name not in ABLATIONS:
+        raise ValueError(
+            f"Unknown ablation {name!r}. Available: {', '.join(ABLATIONS)}."
+        )
+    for option, value in ABLATIONS[name].items():
+        section = config.method if option in config.method else config.data
+        section[option] = value
 
 
 def get(name):

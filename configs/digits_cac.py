@@ -6,19 +6,22 @@
         --workdir=runs/digits_cac
 
 Same labels, network, batches, optimizer and steps as `digits_supervised`; the
-same arguments. Of a scene of 64 pixels two crops of 48 show different parts;
-compare with `digits_supervised.py:crop=48`. The features are at stride 4, the
-bank holds those of two steps. The paper has no such data set. Not yet
-measured.
+same arguments, and ablation (a row of Table 3, see `context_aware.ABLATIONS`).
+Of a scene of 64 pixels two crops of 48 show different parts; compare with
+`digits_supervised.py:crop=48`. The features are at stride 4, the bank holds
+those of two steps. The paper has no such data set. Not yet measured.
 """
 
 from configs import context_aware, digits_supervised
+from tfseg import config as config_lib
 
 
 def get_config(arg=""):
+    ablation, arg = config_lib.take(arg, "ablation", "none")
     config = digits_supervised.get_config(arg)
     config.method = context_aware.get("cac")
-    config.method.start_steps = 300
+    config.method.start_steps = config.train.steps // 10
     # 144 places in each of 32 crops a step, at a crop of 48.
     config.method.bank_size = 9216
+    context_aware.ablate(config, ablation)
     return config

@@ -51,9 +51,13 @@ def _deeplab_v3_plus(**options):
     return _network("deeplab_v3_plus", **{**default, **options})
 
 
+def _fcn():
+    return {"name": "fcn", "width": 24, "batch_norm": _batch_norm()}
+
+
 NETWORKS = {
     # The small one for a CPU.
-    "fcn": {"name": "fcn", "width": 24, "batch_norm": _batch_norm()},
+    "fcn": _fcn(),
     # Chen et al. 2018 on Howard et al. 2019, for a laptop.
     "mobilenet_v3": _network(
         "deeplab_v3_plus_light",
@@ -80,6 +84,17 @@ NETWORKS = {
     },
     # Ouali et al. 2020 (CCT).
     "cct": _network("cct", sub_pixel_relu=True),
+    # Their classifier of images, for pseudo labels, and one for a CPU.
+    "cam_resnet50": {
+        "name": "cam",
+        "backbone": _deeplab_v3_plus(
+            frozen=True,
+            stem="plain",
+            multi_grid=(1, 1, 1),
+            dilate_first_block=False,
+        ),
+    },
+    "cam_fcn": {"name": "cam", "backbone": _fcn()},
     # French et al. 2020 (CutMix-Seg).
     "deeplab_v2": _network(
         "deeplab_v2",

@@ -6,8 +6,9 @@
         --configs=configs/digits_supervised.py,configs/digits_cutmix.py \
         --seeds=0,1,2
 
-A run is in <workdir>/<config>/<seed>, a workdir of launch.train. Stopped, the
-same command goes on. The table has the mean and the standard deviation of the
+A run is in <workdir>/<config>/<seed>, a workdir of launch.train. A config may
+have an argument of its own, FILE:name=value; its runs are in <config>-<value>.
+Stopped, the same command goes on. The table has the mean and the standard deviation of the
 mIoU over the seeds, on the validation images and, with the weights that are
 best there, on the test images; the last column is the difference to the first
 config, seed by seed. comparison.json has all numbers.
@@ -21,7 +22,10 @@ from absl import flags
 from launch import entry
 
 _CONFIGS = flags.DEFINE_list(
-    "configs", None, "Files, the one to compare with first.", required=True
+    "configs",
+    None,
+    "Files, FILE or FILE:name=value, the one to compare with first.",
+    required=True,
 )
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of the runs.")
 _ARG = flags.DEFINE_string(
@@ -33,12 +37,14 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder.", required=True)
 def main(argv):
     del argv
     configs = {}
-    for path in _CONFIGS.value:
+    for text in _CONFIGS.value:
+        path, _, own = text.partition(":")
         name = os.path.splitext(os.path.basename(path))[0]
         if not os.path.exists(path):
             raise ValueError(f"{path}: no such config file.")
-        configs[name] = _config(name)
-        configs[name](0)
+        row = f"{name}-{own.partition('=')[2]}" if own else name
+        configs[row] = _config(name, own)
+        configs[row](0)
     # Imported late, so that a wrong flag is answered at once.
     from tfseg import compare
 
@@ -48,10 +54,12 @@ def main(argv):
     print(compare.table(results))
 
 
-def _config(name):
+def _config(name, own):
     module = importlib.import_module(f"configs.{name}")
-    argument = f"{_ARG.value}," if _ARG.value else ""
-    return lambda seed: module.get_config(f"{argument}seed={seed}")
+    arguments = [word for word in (_ARG.value, own) if word]
+    return lambda seed: module.get_config(
+        ",".join([*arguments, f"seed={seed}"])
+    )
 
 
 if __name__ == "__main__":

@@ -65,6 +65,13 @@ def test_script(folder, tmp_path):
     done = miniature.run("compare", *words)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "folder_supervised" in done.stdout
+    # An argument of its own, in a folder of its own.
+    words[0] += ":labels=3"
+    done = miniature.run("compare", *words)
+    assert done.returncode == 0, done.stderr[-2000:]
+    workdir = tmp_path / "runs" / "folder_supervised-3" / "0"
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["split"]["num_labeled"] == 3
     words[0] = "--configs=configs/nothing.py"
     done = miniature.run("compare", *words)
     assert done.returncode == 1 and "no such config file" in done.stderr

@@ -10,6 +10,7 @@ from configs import (
     cross_consistency,
     cross_supervision,
     networks,
+    weak_labels,
 )
 from tfseg import config as config_lib
 from tfseg import lookup
@@ -22,7 +23,10 @@ PRESETS = (
     context_aware,
     cross_consistency,
     cross_supervision,
+    weak_labels,
 )
+# Of digits, but not to be compared: they give labels, or learn another task.
+OTHER_TASKS = ("digits_cam", "digits_cct_domains")
 NAMES = sorted(
     {p.stem for p in FOLDER.glob("[a-z]*.py")}
     - {m.__name__.rpartition(".")[2] for m in (networks, *PRESETS)}
@@ -71,7 +75,10 @@ def test_every_network_has_a_configuration_and_a_wrong_name_the_choices():
         networks.get("fnc")
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("digits_")])
+@pytest.mark.parametrize(
+    "name",
+    [n for n in NAMES if n.startswith("digits_") and n not in OTHER_TASKS],
+)
 def test_compared_configs_differ_in_the_method_alone(name):
     argument = "labels=40,steps=7,seed=3"
     lines = config_lib.difference(
@@ -82,6 +89,27 @@ def test_compared_configs_differ_in_the_method_alone(name):
     )
     assert bool(lines) == (name != "digits_supervised")
     assert all(line.startswith("config.method.") for line in lines)
+
+
+def test_one_option_is_taken_out_of_an_argument():
+    take = config_lib.take
+    assert take("a=1,row=x,b=2", "row") == ("x", "a=1,b=2")
+    assert take("", "row", "none") == ("none", "")
+    assert take("rows=1", "row", "none") == ("none", "rows=1")
+
+
+def test_every_row_of_table_3_is_another_config():
+    get = importlib.import_module("configs.digits_cac").get_config
+    rows = [
+        config_lib.flatten(get(f"ablation={name}"))
+        for name in context_aware.ABLATIONS
+    ]
+    for place, row in enumerate(rows):
+        assert row not in rows[:place]
+        assert row.keys() == rows[0].keys()
+    assert rows[0] == config_lib.flatten(get())
+    with pytest.raises(ValueError, match="Available: none, l2"):
+        get("ablation=l3")
 
 
 def test_argument_is_typed():

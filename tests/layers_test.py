@@ -38,6 +38,7 @@ LAYERS = [
         "benchmarks",
         "compare",
         "convert",
+        "domains",
         "evaluate",
         "examples",
         "packed",
@@ -51,6 +52,7 @@ LAYERS = [
         "runs",
         "session",
         "studies",
+        "weak_labels",
     },
     {"launch"},
 ]

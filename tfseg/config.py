@@ -6,6 +6,7 @@ method with all of their options, and returns the result. No TensorFlow here,
 so that a wrong flag is answered at once.
 """
 
+import copy
 import math
 
 from ml_collections import config_dict
@@ -143,6 +144,9 @@ def base_config():
                 # Folder of launch.prepare --records, to read the examples
                 # from instead of the data set's files; "" = the files.
                 "records": "",
+                # Folder of launch.pseudo_labels: labels of the unlabeled
+                # images, for methods with a `weak_weight`; "" = none.
+                "pseudo_labels": "",
                 # (height, width) of a training crop, pixels.
                 "crop": (320, 320),
                 # Range of the random scale, log-uniform; 1 = as stored.
@@ -178,6 +182,9 @@ def base_config():
                 # Images larger than this many pixels are refused.
                 "max_pixels": 100_000_000,
             },
+            # Of methods that learn from several data sets: name -> dataset and
+            # split of a further one, as above.
+            "domains": {},
             "network": {"name": "fcn"},
             # Of methods with two networks; empty = the second is as the
             # first.
@@ -258,6 +265,23 @@ def parse_arg(arg, **defaults):
     return options
 
 
+def take(arg, name, default=""):
+    """One option out of the argument of a config, and the others.
+
+    Args:
+      arg: see `parse_arg`.
+      name: of the option.
+      default: text of it where it is not there.
+
+    Returns:
+      Text of the option, and `arg` without it.
+    """
+    words = (arg or "").split(",")
+    taken = [word for word in words if word.startswith(f"{name}=")]
+    value = taken[-1].partition("=")[2] if taken else default
+    return value, ",".join(word for word in words if word not in taken)
+
+
 def _parse_value(name, text, kind):
     if kind is bool:
         if text.lower() not in ("true", "false"):
@@ -293,6 +317,34 @@ def validate(config):
             "set it to 0, or choose a square crop."
         )
     split_options.Options(**config.split)
+
+
+def domain_configs(config):
+    """A config for each data set of a run, by name, the main one first.
+
+    Args:
+      config: ConfigDict.
+
+    Returns:
+      dict; the configs differ in `dataset` and `split`.
+
+    Raises:
+      ValueError: a domain has no data set, or the name of the main one.
+    """
+    configs = {config.dataset.name: config}
+    for name, parts in config.get("domains", {}).items():
+        if name in configs or "dataset" not in parts:
+            raise ValueError(
+                f"`config.domains.{name}` must have another name than "
+                "`config.dataset`, and a `dataset`. Fix: "
+                'config.domains = {"board": {"dataset": {"name": "board", '
+                '"dir": "data/board"}}}'
+            )
+        own = copy.deepcopy(config)
+        own.dataset = copy.deepcopy(parts.dataset)
+        own.split.update(parts.get("split", {}))
+        configs[name] = own
+    return configs
 
 
 def flatten(config, prefix=""):

@@ -72,29 +72,45 @@ def evaluate_run(
       **options: see `open_predictor`.
 
     Returns:
-      dict, see `evaluate`.
+      dict, see `evaluate`. Of a run on several data sets whose `network` is
+      not given: `domains`, such a dict for each, and the means of miou and
+      pixel_accuracy over them.
 
     Raises:
       ValueError: no such run, checkpoint or split.
     """
-    run = runs.load(workdir, checkpoint, network)
-    predictor = open_predictor(run, **options)
-    result = evaluate(
-        predictor,
-        runs.evaluation_examples(run, workdir, split),
-        run.info,
-        absent=absent or run.config.evaluate.absent,
-    )
+    results, reports = {}, {}
+    for name in [network] if network else runs.networks_to_evaluate(workdir):
+        run = runs.load(workdir, checkpoint, name)
+        predictor = open_predictor(run, **options)
+        results[name] = evaluate(
+            predictor,
+            runs.evaluation_examples(run, workdir, split),
+            run.info,
+            absent=absent or run.config.evaluate.absent,
+        )
+        reports[name] = to_json(results[name])
     report = {
         "split": split,
         "checkpoint": run.checkpoint,
         "network": network or "deployed",
         "step": run.step,
-        **to_json(result),
+        **_over_domains(reports),
         "inference": predictor.settings(),
     }
     runs.write_json(out or os.path.join(workdir, "evaluation.json"), report)
-    return result
+    return _over_domains(results)
+
+
+def _over_domains(results):
+    """The only one, or all and the means over them."""
+    if len(results) == 1:
+        return next(iter(results.values()))
+    means = {
+        name: float(np.mean([result[name] for result in results.values()]))
+        for name in ("miou", "pixel_accuracy")
+    }
+    return {**means, "domains": results}
 
 
 def open_predictor(run, *, window=None, overlap=None, **options):
@@ -132,7 +148,14 @@ def to_json(result):
 
 
 def table(result):
-    """The result of `evaluate` for people: class | IoU | share of pixels."""
+    """The result of `evaluate_run`: class | IoU | share of pixels."""
+    if "domains" in result:
+        parts = [
+            f"{name}\n{table(part)}\n"
+            for name, part in result["domains"].items()
+        ]
+        mean = f"mean of the mIoUs {_percent(result['miou'])}"
+        return "\n".join([*parts, mean])
     names = [*result["class_names"], "pixel accuracy"]
     width = max(len(name) for name in names)
     lines = [f"{'class':{width}}     IoU  share of pixels"]

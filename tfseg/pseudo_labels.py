@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labels that a trained network gives to images that have none, on disk.
+"""Labels that a trained network gives to images, on disk.
 
 FOLDER/labels/ID.png        class of each pixel, in colors; 255 = no label
-FOLDER/confidences/ID.png   the largest probability of each, times 255
+FOLDER/confidences/ID.png   how sure it is of each, times 255
 FOLDER/pseudo_labels.json   when all are there: what made them
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from tfseg import examples, mask_code, predict, runs
+from tfseg import examples, id_lists, mask_code, predict, runs
 from tfseg.data import decode, pipeline
 
 _COMPLETE = "pseudo_labels.json"
@@ -23,18 +23,17 @@ def is_complete(folder):
     return os.path.exists(os.path.join(folder, _COMPLETE))
 
 
-def write(run, dataset, ids, folder, *, threshold):
+def write(dataset, ids, folder, look):
     """Labels images; those that have a label in the folder are left out.
 
-    Images are read ahead and looked at one by one, the largest by tiles, as
-    `predict.predict_files` does.
+    Images are read ahead and looked at one by one.
 
     Args:
-      run: runs.Run, the teacher.
       dataset: datasets.base.Dataset.
       ids: of the images.
       folder: to write to.
-      threshold: probability; a pixel of a smaller one gets no label.
+      look: function of an id and its image, numpy uint8 [H, W, 3]; returns
+        labels and confidences, numpy uint8 [H, W].
 
     Raises:
       OSError: cannot write.
@@ -42,7 +41,6 @@ def write(run, dataset, ids, folder, *, threshold):
     missing = [name for name in ids if not os.path.exists(_label(folder, name))]
     if not missing:
         return
-    look = predict.looker(run)
     rows = tf.data.Dataset.range(len(missing))
     images = (
         examples.pool(dataset, missing, labeled=False)
@@ -52,8 +50,7 @@ def write(run, dataset, ids, folder, *, threshold):
     )
     progress = tqdm.tqdm(images, "pseudo labels", len(missing), unit="image")
     for name, image in zip(missing, progress):
-        class_map, confidence = look(image.numpy())
-        label = np.where(confidence < 255 * threshold, 255, class_map)
+        label, confidence = look(name, image.numpy())
         predict.write_file(
             os.path.join(folder, "confidences", f"{name}.png"),
             tf.io.encode_png(confidence[..., None]).numpy(),
@@ -61,18 +58,38 @@ def write(run, dataset, ids, folder, *, threshold):
         # The last one: it says that the image is done.
         predict.write_file(
             _label(folder, name),
-            decode.encode_label(label.astype(np.uint8), run.info.palette),
+            decode.encode_label(label, dataset.info.palette),
         )
 
 
-def describe(run, ids, folder, *, threshold, seconds):
+def by_network(run, threshold):
+    """`look` of `write`: the classes that a network predicts.
+
+    Large images are looked at by tiles, as `predict.predict_files` does.
+
+    Args:
+      run: runs.Run.
+      threshold: probability; a pixel of a smaller one gets no label.
+    """
+    predicted = predict.looker(run)
+
+    def look(name, image):
+        del name
+        class_map, confidence = predicted(image)
+        label = np.where(confidence < 255 * threshold, 255, class_map)
+        return label.astype(np.uint8), confidence
+
+    return look
+
+
+def describe(run, ids, folder, *, seconds, **settings):
     """Notes that the labels are complete, and what made them."""
     runs.write_json(
         os.path.join(folder, _COMPLETE),
         {
             "method": run.config.method.name,
             "step": run.step,
-            "threshold": threshold,
+            **settings,
             "num_images": len(ids),
             "seconds": round(seconds, 1),
         },
@@ -97,6 +114,22 @@ def pool(dataset, ids, folder):
         labels=tuple(_label(folder, name) for name in ids),
         code=mask_code.MaskCode(),
     )
+
+
+def check(ids, folder):
+    """Refuses a folder that has no label of some images.
+
+    Raises:
+      ValueError: names some of them.
+    """
+    missing = [name for name in ids if not os.path.exists(_label(folder, name))]
+    if missing:
+        raise ValueError(
+            f"{folder}: `config.data.pseudo_labels` has no labels of "
+            f"{len(missing)} of {len(ids)} unlabeled images: "
+            f"{id_lists.shorten(missing)}. Fix: run launch.pseudo_labels on "
+            "the same data set, to its end."
+        )
 
 
 def _label(folder, name):

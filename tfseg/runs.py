@@ -3,7 +3,8 @@
 
 config.json      the resolved configuration
 dataset.json     class names and palette, so that serving needs no data
-split.json       ids and their digest
+split.json       ids and their digest; of a further domain, these two are
+                 dataset_NAME.json and split_NAME.json
 metrics.jsonl    every scalar with its step
 train/ val/      TensorBoard
 checkpoints/     last/ and best/
@@ -33,8 +34,9 @@ class Run:
     """A trained network and what belongs to it.
 
     Attributes:
-      config: ConfigDict of the run.
+      config: ConfigDict of the run; its data set is that of the network.
       info: datasets.base.Info.
+      split: dict, what `data.splits.Split.to_dict` gave.
       network: the network, or ensemble.Average of several.
       step: the step of its checkpoint.
       checkpoint: path of its checkpoint.
@@ -42,6 +44,7 @@ class Run:
 
     config: config_dict.ConfigDict
     info: datasets.Info
+    split: dict
     network: keras.Model
     step: int
     checkpoint: str
@@ -100,33 +103,46 @@ def claim(workdir, config):
         )
 
 
-def check_split(workdir, split):
+def check_splits(workdir, domains):
     """Refuses to resume a run on other ids than it started with.
+
+    Args:
+      workdir: folder of the run.
+      domains: list of domains.Domain.
 
     Raises:
       ValueError: names both digests.
     """
-    path = os.path.join(workdir, "split.json")
-    if not os.path.exists(path):
-        return
-    digest = read_json(path)["digest"]
-    if digest != split.digest():
-        raise ValueError(
-            f"The images of this run have changed: {path} has the ids' "
-            f"digest {digest}, now it is {split.digest()}. Restore the "
-            "data set to resume, or use another --workdir."
-        )
+    for domain in domains:
+        path = _domain_file(workdir, "split", domain.number, domain.name)
+        if not os.path.exists(path):
+            continue
+        before, now = read_json(path)["digest"], domain.split.digest()
+        if before != now:
+            raise ValueError(
+                f"The images of this run have changed: {path} has the ids' "
+                f"digest {before}, now it is {now}. Restore the data set to "
+                "resume, or use another --workdir."
+            )
 
 
-def write_inputs(workdir, config, info, split):
+def write_inputs(workdir, config, domains):
     """Notes what the run learns from, the config first: it claims the workdir.
 
     Called when all checks have passed, so that a mistake in the first config
     claims nothing.
     """
     write_json(os.path.join(workdir, "config.json"), config.to_dict())
-    write_json(os.path.join(workdir, "dataset.json"), info.to_dict())
-    write_json(os.path.join(workdir, "split.json"), split.to_dict())
+    for domain in domains:
+        for stem, part in [("dataset", domain.info), ("split", domain.split)]:
+            path = _domain_file(workdir, stem, domain.number, domain.name)
+            write_json(path, part.to_dict())
+
+
+def _domain_file(workdir, stem, number, name):
+    """The main domain's files have no name in theirs."""
+    suffix = f"_{name}" if number else ""
+    return os.path.join(workdir, f"{stem}{suffix}.json")
 
 
 def build_network(config, num_classes, place=0):
@@ -200,25 +216,54 @@ def load(workdir, checkpoint="best", network=""):
     Raises:
       ValueError: no run, no checkpoint or no such network there.
     """
-    config = config_dict.ConfigDict(
-        read_json(os.path.join(workdir, "config.json"))
-    )
-    info = datasets.Info.from_dict(
-        read_json(os.path.join(workdir, "dataset.json"))
-    )
+    config = read_config(workdir)
     path = checkpoint_path(workdir, checkpoint)
     keras.mixed_precision.set_global_policy(config.runtime.precision)
+    if _method(config).SEVERAL_DOMAINS:
+        number, name, config = _chosen_domain(config, network)
+        places = {name: 0}
+    else:
+        number, name, places = 0, "", _chosen(config.method.name, network)
+    info, split = (
+        read_json(_domain_file(workdir, stem, number, name))
+        for stem in ("dataset", "split")
+    )
+    info = datasets.Info.from_dict(info)
     networks = {
         name: build_network(without_weights(config), info.num_classes, place)
-        for name, place in _chosen(config.method.name, network).items()
+        for name, place in places.items()
     }
     step = tf.Variable(0, dtype=tf.int64, trainable=False)
-    part = tf.train.Checkpoint(**networks, step=step)
+    if _method(config).SEVERAL_DOMAINS:
+        part = tf.train.Checkpoint(
+            domain_networks=tf.train.Checkpoint(**networks), step=step
+        )
+    else:
+        part = tf.train.Checkpoint(**networks, step=step)
     status = tf.train.Checkpoint(method=part).restore(path)
     status.expect_partial().assert_existing_objects_matched()
     found = list(networks.values())
     network = found[0] if len(found) == 1 else ensemble.Average(found)
-    return Run(config, info, network, int(step), path)
+    return Run(config, info, split, network, int(step), path)
+
+
+def read_config(workdir):
+    """ConfigDict of a run."""
+    return config_dict.ConfigDict(
+        read_json(os.path.join(workdir, "config.json"))
+    )
+
+
+def networks_to_evaluate(workdir):
+    """Names for `load`: "", or those of all domains where there are several."""
+    config = read_config(workdir)
+    if not _method(config).SEVERAL_DOMAINS:
+        return [""]
+    return list(config_lib.domain_configs(config))
+
+
+def _method(config):
+    return lookup.module("methods", config.method.name).build
 
 
 def without_weights(config):
@@ -228,8 +273,11 @@ def without_weights(config):
     """
     config = copy.deepcopy(config)
     for section in ("network", "second_network"):
-        if "weights" in config.get(section, ()):
-            config[section].weights = ""
+        network = config.get(section, {})
+        # That of class activation maps has another network's encoder.
+        for options in (network, network.get("backbone") or {}):
+            if "weights" in options:
+                options.weights = ""
     return config
 
 
@@ -249,12 +297,24 @@ def _chosen(method, network):
     return {name: places[name]}
 
 
+def _chosen_domain(config, network):
+    """(number, name, config) of the domain whose network is asked for."""
+    configs = config_lib.domain_configs(config)
+    name = network or config.dataset.name
+    if name not in configs:
+        raise ValueError(
+            f"`--network` must be one of {', '.join(configs)}, the data sets "
+            f"of the run. Received: {network!r}."
+        )
+    return list(configs).index(name), name, configs[name]
+
+
 def evaluation_examples(run, workdir, split):
     """Whole images and labels of one split of a run.
 
     Args:
       run: Run.
-      workdir: of the run; its split.json has the ids.
+      workdir: of the run, for messages.
       split: "validation" or "test".
 
     Returns:
@@ -263,7 +323,7 @@ def evaluation_examples(run, workdir, split):
     Raises:
       ValueError: the run has no such split.
     """
-    ids = read_json(os.path.join(workdir, "split.json")).get(split)
+    ids = run.split.get(split)
     if not ids:
         raise ValueError(
             f"The run in {workdir} has no {split} images. Give the data set "

@@ -1,31 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """One process of one training run: builds the parts, fits, sums up."""
 
+import functools
 import hashlib
 import os
+import statistics
 
 import tensorflow as tf
 from absl import logging
 from tensorflow import keras
 
-from tfseg import (
-    evaluate,
-    examples,
-    inference,
-    optimizers,
-    pseudo_labels,
-    report,
-    runs,
-    schedules,
-)
+from tfseg import evaluate, inference, optimizers, report, runs, schedules
 from tfseg import strategy as strategies
 from tfseg.callbacks import checkpoint, moving_average, progress
 from tfseg.callbacks import report as reporting
 from tfseg.callbacks import validation
-from tfseg.data import augmentation, check, order, pipeline
+from tfseg.data import check, order, pipeline
 
-# Streams of one run draw from seeds of their own.
-_LABELED_STREAM, _UNLABELED_STREAM = 0, 1
 # What a damaged, and what a missing file leads to.
 _INPUT_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.NotFoundError)
 
@@ -38,14 +29,12 @@ class Session:
       workdir: folder of the run.
       strategy: tf.distribute.Strategy.
       method_leaf: module of `tfseg.methods`.
-      dataset: datasets.base.Dataset.
-      split: data.splits.Split.
+      domains: list of domains.Domain, the main one first.
     """
 
-    def __init__(self, config, workdir, strategy, method_leaf, dataset, split):
+    def __init__(self, config, workdir, strategy, method_leaf, domains):
         self.config, self.workdir, self.strategy = config, workdir, strategy
-        self.dataset, self.split = dataset, split
-        self.info = dataset.info
+        self.domains = domains
         # Of a method that learns them.
         self.pseudo_labels = os.path.join(workdir, "pseudo_labels")
         worker, _ = strategies.worker(strategy)
@@ -67,39 +56,43 @@ class Session:
             logging.info("resuming from step %d", self.start)
         # Copies on one device: replicas and workers that normalize by batches
         # of their own are averaged into them, as they are in a checkpoint.
-        self.predictors = {
-            runs.network_section(config, place): self._build_predictor(place)
-            for place in self._different_places()
-        }
+        self._predictors = {}
+        for network in self.method.networks.values():
+            # Not later: in `fit` they would become mirrored ones.
+            self._predictor_of(network)
 
-    def _different_places(self):
-        """Places of the networks that differ in form."""
-        several = len(self.method.NETWORKS) > 1
-        return (0, 1) if several and self.config.get("second_network") else (0,)
-
-    def _build_predictor(self, place):
-        return inference.Predictor(
-            runs.build_network(self.config, self.info.num_classes, place),
-            window=self.config.evaluate.window,
-            overlap=self.config.evaluate.overlap,
-        )
+    def _place(self, network):
+        """Place of one of the method's networks, and its domain."""
+        networks = self.method.networks.values()
+        (place,) = [i for i, other in enumerate(networks) if other is network]
+        if self.method.SEVERAL_DOMAINS:
+            return 0, self.domains[place]
+        return place, self.domains[0]
 
     def _predictor_of(self, network):
         """A predictor whose network has the form of the given one."""
-        networks = self.method.networks.values()
-        (place,) = [i for i, other in enumerate(networks) if other is network]
-        return self.predictors[runs.network_section(self.config, place)]
+        place, domain = self._place(network)
+        form = runs.network_section(self.config, place), domain.name
+        if form not in self._predictors:
+            self._predictors[form] = inference.Predictor(
+                runs.build_network(self.config, domain.info.num_classes, place),
+                window=self.config.evaluate.window,
+                overlap=self.config.evaluate.overlap,
+            )
+        return self._predictors[form]
 
     def _build_method(self, leaf):
         options = dict(self.config.method)
         options.pop("name")
-        method = leaf.build(
-            lambda place=0: runs.build_network(
-                self.config, self.info.num_classes, place
-            ),
-            seed=self.config.seed,
-            **options,
-        )
+        builders = {
+            domain.name: functools.partial(
+                runs.build_network, self.config, domain.info.num_classes
+            )
+            for domain in self.domains
+        }
+        if not leaf.build.SEVERAL_DOMAINS:
+            (builders,) = builders.values()
+        method = leaf.build(builders, seed=self.config.seed, **options)
         method.compile(
             self._build_optimizer(method),
             jit_compile=self.config.runtime.xla,
@@ -109,12 +102,13 @@ class Session:
 
     def _build_optimizer(self, method):
         options = dict(self.config.optimizer)
+        updates = method.updates_per_step
         rate = schedules.learning_rate(
             options.pop("schedule"),
             base_rate=options.pop("learning_rate"),
-            total_steps=self.config.train.steps,
+            total_steps=updates * self.config.train.steps,
             power=options.pop("power"),
-            warmup_steps=options.pop("warmup_steps"),
+            warmup_steps=updates * options.pop("warmup_steps"),
         )
         multiplier = options.pop("pretrained_multiplier")
         optimizer = optimizers.build(
@@ -174,46 +168,24 @@ class Session:
                 getattr(callback, "close", lambda: None)()
 
     def _batches(self, context):
-        train_config, method = self.config.train, self.method
         part = order.Slice(
             worker=context.input_pipeline_id,
             num_workers=context.num_input_pipelines,
             replicas=context.num_replicas_in_sync
             // context.num_input_pipelines,
         )
-        options = dict(self.config.data)
-        options.pop("max_pixels")
-        options.pop("records")
-        shared = dict(
-            augmentation=augmentation.Augmentation(**options),
-            start=self.start,
-            stop=train_config.steps,
-            part=part,
-        )
         streams = {
-            "labeled": pipeline.stream(
-                examples.pool(self.dataset, self.split.labeled),
-                view=method.LABELED_VIEW,
-                batch=train_config.labeled_batch,
-                seed=(self.config.seed, _LABELED_STREAM),
-                **shared,
+            domain.name: domain.batches(
+                self.method,
+                start=self.start,
+                part=part,
+                folder=self.pseudo_labels,
             )
+            for domain in self.domains
         }
-        if method.UNLABELED_VIEW:
-            streams["unlabeled"] = pipeline.stream(
-                self._unlabeled_pool(),
-                view=method.UNLABELED_VIEW,
-                batch=train_config.unlabeled_batch,
-                seed=(self.config.seed, _UNLABELED_STREAM),
-                **shared,
-            )
+        if not self.method.SEVERAL_DOMAINS:
+            (streams,) = streams.values()
         return pipeline.together(streams)
-
-    def _unlabeled_pool(self):
-        if self.method.PSEUDO_LABELED:
-            ids = pseudo_labels.ids(self.split)
-            return pseudo_labels.pool(self.dataset, ids, self.pseudo_labels)
-        return examples.pool(self.dataset, self.split.unlabeled, labeled=False)
 
     def count(self, seconds):
         """Adds to the time of a run that has not begun."""
@@ -228,11 +200,11 @@ class Session:
                 every=train_config.report_every,
                 total=train_config.steps,
                 images_per_step=self._images_per_step(),
-                class_names=self.info.class_names,
+                class_names=self.domains[0].info.class_names,
                 ramps=self.method.ramps,
             )
         ]
-        if self.split.validation:
+        if all(domain.split.validation for domain in self.domains):
             callbacks.append(
                 validation.Validation(
                     evaluate=self._evaluate,
@@ -242,20 +214,24 @@ class Session:
                     history=self.history,
                     every=train_config.evaluate_every,
                     total=train_config.steps,
-                    class_names=self.info.class_names,
+                    class_names=self.domains[0].info.class_names,
+                    score=self._score,
                     of_chief=self.agreement.of_chief,
                 )
             )
         if self.chief:
-            name = f"{self.config.dataset.name} {self.config.method.name}"
+            names = "+".join(domain.name for domain in self.domains)
+            name = f"{names} {self.config.method.name}"
             callbacks.append(progress.Progress(train_config.steps, name))
         return callbacks
 
     def _images_per_step(self):
-        train_config = self.config.train
+        train_config, images = self.config.train, 0
+        if self.method.LABELED_VIEW:
+            images += train_config.labeled_batch
         if self.method.UNLABELED_VIEW:
-            return train_config.labeled_batch + train_config.unlabeled_batch
-        return train_config.labeled_batch
+            images += train_config.unlabeled_batch
+        return images * len(self.domains)
 
     def _writer(self):
         writer = reporting.Writer(self.workdir, self.start)
@@ -266,19 +242,24 @@ class Session:
 
     def _evaluate(self, network):
         predictor = self._predictor_of(network)
+        _, domain = self._place(network)
         moving_average.copy(network, predictor.network)
         return evaluate.evaluate(
             predictor,
-            self._validation_batches(),
-            self.info,
+            domain.validation_batches(),
+            domain.info,
             absent=self.config.evaluate.absent,
         )
 
-    def _validation_batches(self):
-        return pipeline.evaluation_batches(
-            examples.pool(self.dataset, self.split.validation),
-            batch=self.config.evaluate.batch,
-        )
+    def _score(self, mious):
+        """What the best checkpoint has most of.
+
+        Args:
+          mious: of all networks, that of the deployed one first.
+        """
+        if self.method.SEVERAL_DOMAINS:
+            return statistics.mean(mious)
+        return mious[0]
 
     def _draw(self):
         # Of the copy as it stands: only the chief draws, so it must not wait
@@ -286,11 +267,10 @@ class Session:
         count = self.config.train.num_pictures
         if not count:
             return None
-        pictured = pipeline.evaluation_batches(
-            examples.pool(self.dataset, self.split.validation[:count]), batch=1
-        )
+        domain = self.domains[0]
+        pictured = domain.validation_batches(domain.split.validation[:count])
         predictor = self._predictor_of(self.method.deployed)
-        return report.pictures(predictor, pictured, self.info)
+        return report.pictures(predictor, pictured, domain.info)
 
     def _explain(self):
         """Names the files behind a failure of the input pipeline.
@@ -298,11 +278,9 @@ class Session:
         Raises:
           ValueError: with the broken files.
         """
-        parts = (self.split.labeled, self.split.unlabeled)
-        names = sorted({*self.split.validation}.union(*parts))
         logging.info("looking for the file that could not be read ...")
-        pool = examples.pool(self.dataset, names, labeled=False)
-        check.raise_on(pool.damaged())
+        for domain in self.domains:
+            check.raise_on(domain.training_pool().damaged())
 
     def _summary(self):
         summary = {

@@ -12,7 +12,8 @@ from absl import logging
 from tensorflow import keras
 
 from tfseg import config as config_lib
-from tfseg import examples, lookup, pseudo_labels, runs
+from tfseg import domains as domain_lib
+from tfseg import lookup, pseudo_labels, runs
 from tfseg import session as session_lib
 from tfseg import strategy as strategies
 
@@ -71,14 +72,14 @@ def _of_teacher(config):
     return teacher
 
 
-def _run(config, workdir, strategy, data=None):
+def _run(config, workdir, strategy, domains=None):
     """One stage, after those that it needs.
 
     Args:
       config: ConfigDict of the stage.
       workdir: folder of its run.
       strategy: tf.distribute.Strategy.
-      data: (dataset, split) where they are known from another stage.
+      domains: list of domains.Domain, where it is known from another stage.
 
     Returns:
       dict, the summary.
@@ -86,38 +87,19 @@ def _run(config, workdir, strategy, data=None):
     worker, _ = strategies.worker(strategy)
     runs.claim(workdir, config)
     with _log_file(workdir, worker):
-        dataset, split = data or _open(config)
-        _check_unlabeled(config, split)
-        runs.check_split(workdir, split)
+        domains = domains or domain_lib.open_all(config)
+        for domain in domains:
+            domain.check_unlabeled(_method(config))
+        runs.check_splits(workdir, domains)
         keras.utils.set_random_seed(config.seed)
         leaf = lookup.module("methods", config.method.name)
         # Before any stage, so that its mistakes cost no hour of training.
-        session = session_lib.Session(
-            config, workdir, strategy, leaf, dataset, split
-        )
+        session = session_lib.Session(config, workdir, strategy, leaf, domains)
         if worker == 0:
-            runs.write_inputs(workdir, config, dataset.info, split)
+            runs.write_inputs(workdir, config, domains)
         if leaf.build.PSEUDO_LABELED:
             _label(session)
         return session.run()
-
-
-def _open(config):
-    dataset = examples.open_dataset(config)
-    return dataset, examples.checked_split(config, dataset)
-
-
-def _check_unlabeled(config, split):
-    method, ids = _method(config), split.unlabeled
-    if method.PSEUDO_LABELED:
-        ids = pseudo_labels.ids(split)
-    if method.UNLABELED_VIEW and not ids:
-        raise ValueError(
-            f"{config.dataset.dir}: there are no unlabeled images, but "
-            f"the method {config.method.name!r} learns from them. Add "
-            "images without masks to images/, or set "
-            "`config.split.unlabeled_includes_labeled` to True."
-        )
 
 
 def _label(session):
@@ -130,28 +112,25 @@ def _label(session):
         workdir = os.path.join(session.workdir, "teacher")
         logging.info("stage 1 of 3, training the teacher: %s", workdir)
         summary = _run(
-            _of_teacher(config),
-            workdir,
-            session.strategy,
-            (session.dataset, session.split),
+            _of_teacher(config), workdir, session.strategy, session.domains
         )
         logging.info("stage 2 of 3, labeling images: %s", folder)
         start = time.perf_counter()
-        teacher, ids = runs.load(workdir), pseudo_labels.ids(session.split)
+        (domain,) = session.domains
+        teacher, ids = runs.load(workdir), pseudo_labels.ids(domain.split)
         worker, num_workers = strategies.worker(session.strategy)
-        options = {"threshold": config.method.threshold}
+        threshold = config.method.threshold
         pseudo_labels.write(
-            teacher,
-            session.dataset,
+            domain.dataset,
             ids[worker::num_workers],
             folder,
-            **options,
+            pseudo_labels.by_network(teacher, threshold),
         )
         session.agreement.wait()
         seconds = summary["seconds"] + time.perf_counter() - start
         if session.chief:
             pseudo_labels.describe(
-                teacher, ids, folder, seconds=seconds, **options
+                teacher, ids, folder, seconds=seconds, threshold=threshold
             )
     logging.info("stage 3 of 3, learning from labels and pseudo labels")
     session.count(pseudo_labels.seconds(folder))
@@ -175,18 +154,50 @@ def _check_leaves(config, place):
         lookup.check_arguments(
             network.build, options | {"num_classes": 2}, f"config.{section}"
         )
-    lookup.module("datasets", config.dataset.name)
-    if method.build.PSEUDO_LABELED and config.data.records:
+    for own in config_lib.domain_configs(config).values():
+        lookup.module("datasets", own.dataset.name)
+    _check_data(config, method.build)
+
+
+def _check_data(config, method):
+    """Refuses data that a method cannot learn from, or leaves out."""
+    name, data = config.method.name, config.data
+    own = method.PSEUDO_LABELED or method.IMAGE_LABELED
+    if data.records and (own or data.pseudo_labels or config.domains):
         raise ValueError(
-            f"The method {config.method.name!r} reads its labels beside the "
-            "images of a data set, not from records. Fix: leave "
-            "`config.data.records` empty."
+            f"The method {name!r} reads its labels beside the images of a "
+            "data set, not from records. Fix: leave `config.data.records` "
+            "empty."
+        )
+    if bool(config.domains) != method.SEVERAL_DOMAINS:
+        raise ValueError(
+            f"The method {name!r} learns from "
+            + (
+                "several data sets. Fix: name further ones in `config.domains`."
+                if method.SEVERAL_DOMAINS
+                else "one data set. Fix: leave `config.domains` empty."
+            )
+        )
+    weak = config.method.get("weak_weight", 0) > 0
+    if weak != bool(data.pseudo_labels):
+        raise ValueError(
+            f"The method {name!r} has "
+            + (
+                "`config.method.weak_weight` > 0. Fix: name the folder that "
+                "launch.pseudo_labels wrote in `config.data.pseudo_labels`."
+                if weak
+                else "no use for `config.data.pseudo_labels`. Fix: leave it "
+                "empty, or set `config.method.weak_weight` > 0 of a method "
+                "that has it."
+            )
         )
 
 
 def _check_batches(config, strategy):
     method = _method(config)
-    sizes = {"labeled_batch": config.train.labeled_batch}
+    sizes = {}
+    if method.LABELED_VIEW:
+        sizes["labeled_batch"] = config.train.labeled_batch
     if method.UNLABELED_VIEW:
         sizes["unlabeled_batch"] = config.train.unlabeled_batch
     for name, batch in sizes.items():

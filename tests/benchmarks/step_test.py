@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from configs import consistency
+from configs import consistency, cross_consistency, weak_labels
 from tfseg import lookup
 from tfseg.benchmarks import step
 
@@ -22,6 +22,25 @@ def test_step_is_a_step_of_the_method_with_its_callbacks(name):
     assert int(method.step.numpy()) == 1 and float(method.ramp.numpy()) == 1
     # The deployed network is a teacher, which its callback moves.
     assert np.any(before != method.deployed.trainable_variables[0].numpy())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        weak_labels.get("image_classifier"),
+        {**cross_consistency.get("cct_domains"), "decoders": {"f_drop": 1}},
+        {
+            **cross_consistency.get("cct"),
+            "decoders": {"f_drop": 1},
+            "weak_weight": 0.4,
+        },
+    ],
+    ids=lambda options: options["name"],
+)
+def test_a_batch_is_what_the_method_takes(options):
+    method = step.build_method(FCN, options)
+    take = step.training_step(method, step.examples(method, 1, 2, 16))
+    assert np.isfinite(take())
 
 
 def test_bare_passes_run():

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 from tests import golden
@@ -15,6 +16,7 @@ from tfseg.data import augmentation, order, pipeline
 from tfseg.data.views import overlap_pair
 from tfseg.ops import overlap
 
+NAMES = ("first", "second")
 PAD = (124, 116, 104)
 PLAIN = augmentation.Augmentation(
     crop=(24, 24),
@@ -37,15 +39,19 @@ def _image(height, width):
     return np.stack([columns, rows, 0 * rows], -1).astype(np.uint8)
 
 
-def _spec(crop, batch=()):
-    valid = tf.TensorSpec([*batch, *crop], tf.bool)
-    return {
-        "first": tf.TensorSpec([*batch, *crop, 3]),
-        "second": tf.TensorSpec([*batch, *crop, 3]),
-        "first_valid": valid,
-        "second_valid": valid,
-        "matrix": tf.TensorSpec([*batch, 3, 3]),
-    }
+def _label(image):
+    """int32 [H, W]: the number of a pixel of `_image`."""
+    return tf.tensordot(tf.cast(image, tf.int32), [1, 500, 0], 1)
+
+
+def _spec(crop, batch=(), labels=True):
+    spec = {"matrix": tf.TensorSpec([*batch, 3, 3])}
+    for name in NAMES:
+        spec[name] = tf.TensorSpec([*batch, *crop, 3])
+        spec[f"{name}_valid"] = tf.TensorSpec([*batch, *crop], tf.bool)
+        if labels:
+            spec[f"{name}_label"] = tf.TensorSpec([*batch, *crop], tf.int32)
+    return spec
 
 
 @functools.lru_cache(None)
@@ -62,7 +68,7 @@ def _views(settings):
     def views(image, number):
         return tf.map_fn(
             lambda i: overlap_pair.view(
-                image, None, tf.stack([i, 7]), settings
+                image, _label(image), tf.stack([i, 7]), settings
             ),
             tf.range(number),
             fn_output_signature=_spec(settings.crop),
@@ -89,12 +95,8 @@ def _iou(offset, crop):
 
 
 def _overlap(batch, stride=1):
-    return overlap.find(
-        batch["matrix"],
-        batch["first_valid"],
-        batch["second_valid"],
-        stride=stride,
-    )
+    parts = (batch[k] for k in ("matrix", "first_valid", "second_valid"))
+    return overlap.find(*parts, stride=stride)
 
 
 def test_batches_have_the_declared_parts_and_resume(tmp_path):
@@ -118,7 +120,7 @@ def test_batches_have_the_declared_parts_and_resume(tmp_path):
         )
 
     batches = stream(0)
-    assert batches.element_spec == _spec((8, 12), [3])
+    assert batches.element_spec == _spec((8, 12), [3], labels=False)
     whole, resumed = list(batches), list(stream(2))
     assert len(whole) == 4 and len(resumed) == 2
     for one, other in zip(whole[2:], resumed):
@@ -149,7 +151,7 @@ def test_partners_show_the_same_pixel(size, crop):
     # All that both crops show is inside, and no padding.
     code = [
         np.where(batch[f"{x}_valid"], batch[x] @ [1, 500, 0], -1 - i)
-        for i, x in enumerate(("first", "second"))
+        for i, x in enumerate(NAMES)
     ]
     shared = [np.isin(*pair) for pair in zip(*code)]
     np.testing.assert_array_equal(inside, shared)
@@ -169,9 +171,8 @@ def test_features_of_the_overlap_are_those_of_whole_positions():
     np.testing.assert_array_equal(aligned[inside], first[inside])
     # Blue of padding is not 0.
     assert (first[inside][:, 2] == 0).all() and inside.any((1, 2)).all()
-    whole = _overlap(batch, stride=1).inside.numpy()
-    whole = whole.reshape(40, 6, 4, 6, 4).all((2, 4))
-    np.testing.assert_array_equal(inside, whole)
+    whole = _overlap(batch).inside.numpy().reshape(40, 6, 4, 6, 4)
+    np.testing.assert_array_equal(inside, whole.all((2, 4)))
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.5])
@@ -180,10 +181,7 @@ def test_crops_are_whole_pixels_of_one_resized_image(scale):
     sides = [round(side * scale) for side in image.shape[:2]]
     resized = tf.image.resize(image, sides).numpy()
     batch = _examples(image, 12, crop=(24, 16), scale=(scale, scale))
-    windows = np.lib.stride_tricks.sliding_window_view(
-        resized, (24, 16), (0, 1)
-    )
-    windows = np.moveaxis(windows, 2, 4)
+    windows = np.moveaxis(sliding_window_view(resized, (24, 16), (0, 1)), 2, 4)
     for first, second, offset in zip(
         batch["first"], batch["second"], _offsets(batch)
     ):
@@ -205,6 +203,19 @@ def test_random_scales_agree_where_bilinear_interpolation_is_exact():
     )
     steps = abs(np.diff(batch["first"], axis=2))[:, 4, 4, 0]
     assert steps.min() < 0.6 and steps.max() > 1.7
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.7, 1.0, 2.0, 3.1])
+def test_a_label_is_that_of_the_nearest_pixel(scale):
+    """Also of crops that are turned, or larger than the image."""
+    options = dict(scale=(scale, scale), transpose_rate=0.5, **FLIPS)
+    batch = _examples(_image(12, 90), 40, **options)
+    for name in NAMES:
+        valid, label = batch[f"{name}_valid"], batch[f"{name}_label"]
+        assert (label[~valid] == 255).all() and valid.all() == (scale >= 2)
+        pixel = np.stack([label % 500, label // 500], -1)
+        distance = abs(batch[name][..., :2] - pixel)[valid].max()
+        assert distance < (1e-6 if scale == 1 else 0.502)
 
 
 @pytest.mark.parametrize(
@@ -243,8 +254,7 @@ def test_image_that_fits_into_the_crop_has_no_other(size):
         assert (batch["first_valid"].sum((1, 2)) == np.prod(size)).all()
         np.testing.assert_array_equal(_offsets(batch), 0)
     corners = batch["first_valid"].reshape(40, -1).argmax(1)
-    rooms = np.subtract((25, 25), size)
-    assert len(set(corners)) > 0.4 * min(rooms.prod(), 40)
+    assert len(set(corners)) > 0.4 * min(np.subtract(25, size).prod(), 40)
 
 
 def test_both_crops_have_the_padding_of_one_direction_alike():
@@ -277,10 +287,9 @@ def test_pairs_have_the_declared_law():
     law = _law((20, 30), (16, 24), 4, (0.3, 1.0))
     assert abs(sum(law.values()) - 1) < 1e-9
     number = 2000
-    batch = _examples(
-        _image(20, 30), number, crop=(16, 24), overlap_range=(0.3, 1.0)
-    )
-    corners = np.stack([batch[x][:, 0, 0, 1::-1] for x in ("first", "second")])
+    options = dict(crop=(16, 24), overlap_range=(0.3, 1.0))
+    batch = _examples(_image(20, 30), number, **options)
+    corners = np.stack([batch[x][:, 0, 0, 1::-1] for x in NAMES])
     counts = collections.Counter(
         tuple(map(tuple, pair)) for pair in corners.astype(int).swapaxes(0, 1)
     )
@@ -297,8 +306,7 @@ def test_admits_what_the_official_rejection_admits():
     refused = 0
     for row, tries in zip(gold["rows"], gold["tries"]):
         room, first = row[4:6] - 320, row[11:9:-1]
-        limits = row[7:9] / 10
-        choices = overlap_pair.offsets((320, 320), 8, limits)
+        choices = overlap_pair.offsets((320, 320), 8, row[7:9] / 10)
         fits = overlap_pair._fits(first, room, choices).numpy()
         fitting = set(map(tuple, choices[fits]))
         drawn = tries[: row[12], ::-1].astype(int)
@@ -327,10 +335,7 @@ def test_known_offsets():
 
 def test_flips_of_the_crops_are_independent():
     batch = _examples(_image(30, 30), 400, crop=(8, 8), flip_rate=0.5)
-    first, second = (
-        batch[name][:, 0, 0, 0] > batch[name][:, 0, 1, 0]
-        for name in ("first", "second")
-    )
+    first, second = (batch[x][:, 0, 0, 0] > batch[x][:, 0, 1, 0] for x in NAMES)
     counts = np.bincount(first * 2 + second, minlength=4)
     assert (abs(counts - 100) < 5 * np.sqrt(75)).all()
     np.testing.assert_array_equal(
@@ -339,13 +344,14 @@ def test_flips_of_the_crops_are_independent():
 
 
 def test_colors_are_independent_and_change_no_padding():
-    options = dict(crop=(24, 24), overlap_range=(1, 1))
-    plain = _examples(_image(20, 40), 8, **options)
-    strong = _examples(_image(20, 40), 8, jitter_rate=1.0, **options)
+    plain, strong = (
+        _examples(_image(20, 40), 8, overlap_range=(1, 1), jitter_rate=rate)
+        for rate in (0.0, 1.0)
+    )
     valid = strong["first_valid"]
     np.testing.assert_array_equal(valid, plain["first_valid"])
     np.testing.assert_array_equal(strong["matrix"], plain["matrix"])
-    for name, other in itertools.product(("first", "second"), repeat=2):
+    for name, other in itertools.product(NAMES, repeat=2):
         reference = (plain if name == other else strong)[other]
         changed = (strong[name] != reference).any(-1)
         assert changed[valid].mean() > 0.9 and not changed[~valid].any()
@@ -357,16 +363,18 @@ def test_drawn_from_the_seed_alone():
     view = tf.function(
         lambda seed: overlap_pair.view(image, None, seed, settings)
     )
-    first = view(tf.constant([1, 2]))
-    again = view(tf.constant([1, 2]))
+    one = tf.constant([1, 2])
+    first, again = view(one), view(one)
     tf.nest.map_structure(np.testing.assert_array_equal, first, again)
-    eager = overlap_pair.view(image, None, tf.constant([1, 2]), settings)
+    eager = overlap_pair.view(image, None, one, settings)
+    labeled = overlap_pair.view(image, _label(image), one, settings)
+    assert set(labeled) - set(first) == {"first_label", "second_label"}
     for key in first:
+        np.testing.assert_array_equal(labeled[key], eager[key])
         np.testing.assert_allclose(
             *(tf.cast(x[key], tf.float32) for x in (first, eager)), atol=2e-3
         )
-    other = view(tf.constant([2, 2]))
-    assert (first["matrix"] != other["matrix"]).numpy().any()
+    assert (first["matrix"] != view(one + 1)["matrix"]).numpy().any()
 
 
 @pytest.mark.parametrize(
@@ -383,18 +391,10 @@ def test_impossible_settings_are_named(options, message):
         overlap_pair.view(_image(30, 30), None, tf.constant([1, 2]), settings)
 
 
-@pytest.mark.parametrize(
-    "field, value",
-    [
-        ("overlap_range", (0.5, 0.1)),
-        ("overlap_range", (0.1, 1.1)),
-        ("overlap_stride", 0),
-        ("overlap_stride", 2.5),
-    ],
-)
-def test_wrong_option_is_named(field, value):
+@pytest.mark.parametrize("value", [(0.5, 0.1), (0.1, 1.1), 0, 2.5])
+def test_wrong_option_is_named(value):
+    field = "overlap_range" if isinstance(value, tuple) else "overlap_stride"
     config = config_lib.base_config()
-    config_lib.validate(config)
     config.data = config.data.to_dict() | {field: value}
     with pytest.raises(ValueError, match=f"`config.data.{field}` must be"):
         config_lib.validate(config)

@@ -144,9 +144,9 @@ def test_interruption_leaves_nothing(tmp_path, monkeypatch):
 def test_faster_process_wins(tmp_path, monkeypatch):
     path = str(tmp_path / "digits")
 
-    def write(partial, settings):
+    def write(scenes, partial, settings):
         os.makedirs(path)
-        with open(os.path.join(path, "digits.json"), "w") as file:
+        with open(os.path.join(path, scenes.stamp), "w") as file:
             json.dump(settings, file)
         open(os.path.join(partial, "x"), "w").close()
 
@@ -170,3 +170,15 @@ def test_bad_numbers_are_refused(tmp_path):
     for name, value in (("seed", -1), ("num_train", 0)):
         with pytest.raises(ValueError, match=f"{name}={value}"):
             digits.prepare(dir=str(tmp_path / "d"), **{name: value})
+
+
+def test_image_labels_are_the_classes_of_the_masks(folder):
+    plain = digits.build(dir=folder)
+    dataset = digits.build(dir=folder, image_labels=True)
+    assert dataset.partitions == plain.partitions
+    for name, record in dataset.records.items():
+        if name not in dataset.partitions["train"]:
+            assert record.classes is None
+            continue
+        label = np.asarray(Image.open(record.label))
+        assert set(record.classes) == set(np.unique(label)) - {0}

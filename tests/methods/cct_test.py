@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow import keras
 
 from tests.methods import contract_test as contract
 from tfseg import lookup
@@ -10,6 +11,8 @@ from tfseg.networks import base, cct
 from tfseg.ops import cross_consistency
 
 ALL = {kind: 1 for kind in feature_perturbations.KINDS}
+# Of the kinds that cost least.
+FEW = {"drop_out": 1, "f_drop": 1}
 
 
 def _make(sub_pixel=False, **changes):
@@ -46,6 +49,21 @@ def _seen(method, batch):
     return features, main, drawn
 
 
+def _variables(decoders):
+    return [v for decoder in decoders for v in decoder.trainable_variables]
+
+
+def _with_labels(batch, missing=0.4):
+    """The unlabeled images have weak labels, padding and some others none."""
+    draw = np.random.default_rng(5)
+    shape = batch["unlabeled"]["valid"].shape
+    known = batch["unlabeled"]["valid"] & (draw.uniform(size=shape) > missing)
+    label = draw.integers(0, contract.CLASSES, shape)
+    label = np.where(known, label, 255).astype(np.int32)
+    unlabeled = {**batch["unlabeled"], "label": label}
+    return {**batch, "unlabeled": unlabeled}
+
+
 def _softmax(logits):
     e = np.exp(logits - logits.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
@@ -56,10 +74,19 @@ def _counted(valid, size):
     return valid.repeat(step, 1).repeat(step, 2)
 
 
-def _loss(method, batch):
-    return method.loss_unsup(
-        *_seen(method, batch)[:2], tf.constant(batch["unlabeled"]["valid"])
+def _losses(method, batch):
+    """(weighted sum, {name: loss})."""
+    unlabeled = tf.nest.map_structure(tf.constant, batch["unlabeled"])
+    return method.auxiliary_losses(
+        method.auxiliary,
+        *_seen(method, batch)[:2],
+        unlabeled["valid"],
+        unlabeled.get("label"),
     )
+
+
+def _loss(method, batch):
+    return _losses(method, batch)[1]["loss_unsup"]
 
 
 @pytest.mark.parametrize("over_classes", [False, True])
@@ -83,40 +110,54 @@ def test_loss_is_the_mean_over_decoders_and_counted_pixels(
 
 @pytest.mark.parametrize("distance", cross_consistency.NAMES)
 def test_both_ways_agree_in_loss_and_gradients(distance):
-    method = _make(True, decoders=ALL, distance=distance)
-    batch = contract.batch_of(method)
-    features, main, drawn = _seen(method, batch)
-    counted = _counted(batch["unlabeled"]["valid"], main.shape[1])
-    counted = tf.constant(counted, tf.float32)
+    method = _make(True, decoders=ALL, distance=distance, weak_weight=0.4)
+    batch = _with_labels(contract.batch_of(method))
+    features, main, _ = _seen(method, batch)
+    unlabeled = tf.nest.map_structure(tf.constant, batch["unlabeled"])
     results = []
-    for way in (method.sub_pixel_loss, method.streamed_loss):
+    for way in (method.sub_pixel_losses, method.streamed_losses):
         with tf.GradientTape() as tape:
             tape.watch(features["stride1"])
-            loss = way(features, tf.nn.softmax(main), counted, drawn, 0.01)
-        sources = [features["stride1"]] + [
-            v for d in method.auxiliary for v in d.trainable_variables
-        ]
-        results.append([loss, *tape.gradient(loss, sources)])
+            seen = method.see(
+                features, main, unlabeled["valid"], unlabeled["label"], method
+            )
+            total, terms = way(method.auxiliary, seen)
+        sources = [features["stride1"], *_variables(method.auxiliary)]
+        results.append([total, *terms, *tape.gradient(total, sources)])
     for fast, slow in zip(*results):
         np.testing.assert_allclose(
             fast, slow, rtol=2e-3, atol=2e-5 * np.abs(slow).max() + 1e-9
         )
 
 
+@pytest.mark.parametrize("weights", [(30.0, 0.0), (30.0, 0.4), (0.0, 0.4)])
 @pytest.mark.parametrize("sub_pixel", [False, True])
-def test_the_main_decoder_learns_from_labels_alone(sub_pixel):
-    method = _make(sub_pixel, decoders=ALL)
+def test_the_main_decoder_learns_from_labels_alone(sub_pixel, weights):
+    unsup, weak = weights
+    method = _make(
+        sub_pixel,
+        decoders=FEW if weak else ALL,
+        unsup_weight=unsup,
+        weak_weight=weak,
+    )
     batch = contract.batch_of(method)
+    if weak:
+        batch = _with_labels(batch)
     student = method.student
 
     @tf.function
     def gradients():
+        unlabeled = tf.nest.map_structure(tf.constant, batch["unlabeled"])
         with tf.GradientTape() as tape:
-            image = batch["unlabeled"]["image"]
-            features = student.encoder(image, training=True)
+            features = student.encoder(unlabeled["image"], training=True)
             main = student.decoder.logits(student.decoder.embed(features))
-            valid = tf.constant(batch["unlabeled"]["valid"])
-            loss = method.loss_unsup(features, tf.stop_gradient(main), valid)
+            loss, _ = method.auxiliary_losses(
+                method.auxiliary,
+                features,
+                tf.stop_gradient(main),
+                unlabeled["valid"],
+                unlabeled.get("label"),
+            )
         return tape.gradient(
             loss,
             [
@@ -165,6 +206,106 @@ def test_confidence_masking_leaves_uncertain_pixels_out():
     assert float(_loss(method, batch)) == 0
 
 
+@pytest.mark.parametrize("ways", [{}, {"pairwise_weight": 1.0}])
+@pytest.mark.parametrize("sub_pixel", [False, True])
+def test_weak_labels_teach_the_auxiliary_decoders(sub_pixel, ways):
+    method = _make(sub_pixel, decoders=ALL, weak_weight=0.4, **ways)
+    batch = _with_labels(contract.batch_of(method))
+    features, main, drawn = _seen(method, batch)
+    label = _counted(batch["unlabeled"]["label"], main.shape[1])
+    known = label != 255
+    assert 0.2 < known.mean() < 0.8
+    expected = 0.0
+    for decoder, perturbation in zip(method.auxiliary, drawn):
+        prob = _softmax(
+            method.look(decoder, perturbation, features).numpy().astype(float)
+        )
+        true = np.take_along_axis(
+            prob, np.where(known, label, 0)[..., None], -1
+        )
+        expected -= np.log(true[..., 0][known]).mean() / len(drawn)
+    total, terms = _losses(method, batch)
+    np.testing.assert_allclose(terms["loss_weak"], expected, rtol=2e-4)
+    weighted = 30.0 * terms["loss_unsup"] + 0.4 * terms["loss_weak"]
+    np.testing.assert_allclose(total, weighted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sub_pixel", [False, True])
+def test_images_without_labels_give_no_weak_loss(sub_pixel):
+    method = _make(sub_pixel, decoders=FEW, weak_weight=0.4)
+    batch = contract.batch_of(method)
+    found = []
+    for each in (batch, _with_labels(batch, missing=1.0)):
+        with tf.GradientTape() as tape:
+            total, terms = _losses(method, each)
+        found.append(
+            [total, *tape.gradient(total, _variables(method.auxiliary))]
+        )
+    assert float(terms["loss_weak"]) == 0
+    for plain, unlabeled in zip(*found):
+        np.testing.assert_array_equal(plain, unlabeled)
+
+
+def test_the_weak_loss_is_ramped_and_reported():
+    method = _make(decoders=FEW, weak_weight=0.4)
+    method.ramp.assign(0.25)
+    batch = _with_labels(contract.batch_of(method))
+    logs = contract.step(method, batch)
+    assert list(logs) == list(method.SCALARS)
+    assert method.SCALARS[-1] == "loss_weak"
+    np.testing.assert_allclose(
+        logs["loss"],
+        logs["loss_sup"]
+        + 0.25 * (30.0 * logs["loss_unsup"] + 0.4 * logs["loss_weak"]),
+        rtol=1e-6,
+    )
+    assert "loss_weak" not in _make().SCALARS
+
+
+@pytest.mark.parametrize(
+    "precision, replicas", [("mixed_float16", 2), ("mixed_bfloat16", 1)]
+)
+def test_weak_labels_in_mixed_precision(precision, replicas, monkeypatch):
+    keras.mixed_precision.set_global_policy(precision)
+    original = contract.batch_of
+    monkeypatch.setattr(
+        contract,
+        "batch_of",
+        lambda method, seed=0: _with_labels(original(method, seed)),
+    )
+    try:
+        method = contract.make(
+            "cct", replicas, norm=True, decoders=FEW, weak_weight=0.4
+        )
+        logs = contract.fit(method).history
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert all(np.isfinite(logs[name]).all() for name in method.SCALARS)
+    assert 0.5 < logs["loss_weak"][0] < 2.5
+    method.raise_if_not_finite()
+
+
+def test_two_replicas_share_the_weak_labels(monkeypatch):
+    """Which are not equally many in both."""
+    original = contract.batch_of
+
+    def batch_of(method, seed=0):
+        batch = _with_labels(original(method, seed))
+        batch["unlabeled"]["label"][0] = 255
+        return batch
+
+    monkeypatch.setattr(contract, "batch_of", batch_of)
+    one, two = (
+        contract.make("cct", n, decoders=FEW, weak_weight=0.4) for n in (1, 2)
+    )
+    logs = contract.fit(one, 3).history, contract.fit(two, 3).history
+    np.testing.assert_allclose(
+        logs[0]["loss_weak"], logs[1]["loss_weak"], rtol=1e-5
+    )
+    for a, b in zip(one.trained, two.trained):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
 def test_pairwise_loss_reaches_the_gradient():
     """As of all outputs at once, of which the same ones are chosen."""
     kinds = {"drop_out": 2, "f_noise": 2, "con_msk": 1}
@@ -172,10 +313,8 @@ def test_pairwise_loss_reaches_the_gradient():
     batch = contract.batch_of(method)
     features, main, drawn = _seen(method, batch)
     counted = tf.constant(batch["unlabeled"]["valid"], tf.float32)
-    scale = 1.0 / tf.reduce_sum(counted)
-    sources = [v for d in method.auxiliary for v in d.trainable_variables] + [
-        features["stride1"]
-    ]
+    valid = tf.constant(batch["unlabeled"]["valid"])
+    sources = [*_variables(method.auxiliary), features["stride1"]]
 
     def gradients(loss):
         with tf.GradientTape() as tape:
@@ -200,9 +339,10 @@ def test_pairwise_loss_reaches_the_gradient():
         )
 
     def ours():
-        return method.streamed_loss(
-            features, tf.nn.softmax(main), counted, drawn, scale
+        total, _ = method.auxiliary_losses(
+            method.auxiliary, features, main, valid
         )
+        return total / method.unsup_weight
 
     (loss, found), (expected, wanted) = gradients(ours), gradients(naive)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
@@ -248,6 +388,7 @@ def test_draws_differ_between_steps_and_decoders():
         ({"decoders": {"f_drop": 0}}, "at least one decoder"),
         ({"decoders": {"f_drop": -1}}, "decoders.f_drop` must be 0 or more"),
         ({"perturbations": {"eras": 1}}, "perturbations.eras.*mean 'erase'"),
+        ({"weak_weight": -0.4}, "weak_weight` must be 0 or more"),
         ({"distance": "l2"}, "`config.method.distance` must be one of"),
     ],
 )

@@ -13,6 +13,7 @@ LEAVES = lookup.names("networks")
 # Narrower than the default where the network lets us.
 SMALL = {
     "fcn": dict(width=4),
+    "cam": dict(backbone=dict(name="fcn", width=4)),
     "deeplab_v2": dict(depth=50),
     "dense_unet": dict(depth=121),
     "hrnet": dict(width=18),

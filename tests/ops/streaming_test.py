@@ -216,3 +216,40 @@ def test_a_branch_waits_for_the_one_before():
     np.testing.assert_allclose(gradient, np.ones(4), rtol=1e-6)
     expected = [f"{n} {way}" for n in "abc" for way in ("forward", "backward")]
     assert order == expected
+
+
+@CALLS
+def test_what_losses_report_is_averaged_and_changes_nothing(wrap):
+    x = tf.constant([[1.0, -2.0]])
+    weights = [tf.Variable([[1.0, 0.5]]), tf.Variable([[2.0, 0.25]])]
+
+    def predict(place, features):
+        return features * weights[place]
+
+    def branch(place, loss):
+        return functools.partial(predict, place), [weights[place]], loss
+
+    def loss(logits):
+        return tf.reduce_sum(tf.square(logits))
+
+    def with_report(logits):
+        return loss(logits), tf.stack([tf.reduce_sum(logits), 7.0])
+
+    @wrap
+    def run(of_logits):
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(x)
+            result = streaming.mean(
+                [branch(place, of_logits) for place in range(2)], x
+            )
+            value, *report = result if of_logits is with_report else [result]
+            noted = tf.reduce_sum(report[0]) if report else value
+        found = [value, tape.gradient(value, [x, weights])]
+        return found, report, tape.gradient(noted, x)
+
+    (plain, _, _), (found, report, of_report) = run(loss), run(with_report)
+    for a, b in zip(tf.nest.flatten(plain), tf.nest.flatten(found)):
+        np.testing.assert_array_equal(a, b)
+    # Logits (1, -1) and (2, -0.5).
+    np.testing.assert_allclose(report[0], [0.75, 7.0])
+    assert of_report is None

@@ -110,11 +110,8 @@ def start(folder):
 
 
 def _batches(config, dataset, split):
-    options = config.data.to_dict()
-    options.pop("max_pixels")
-    options.pop("records")
     shared = dict(
-        augmentation=augmentation.Augmentation(**options),
+        augmentation=augmentation.Augmentation.of(config.data),
         batch=8,
         seed=(0, 0),
         start=0,

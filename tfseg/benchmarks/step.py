@@ -10,6 +10,8 @@ in inference mode. `peak_mib` is the peak of the process above what it had
 before it built the networks, after the step.
 """
 
+import functools
+
 import tensorflow as tf
 from tensorflow import keras
 
@@ -30,6 +32,8 @@ COLUMNS = (
     "peak_mib",
 )
 NETWORKS = ("deeplab_v3_plus",)
+# Of methods that learn from several data sets.
+_DOMAINS = ("first", "second")
 
 
 def run(
@@ -87,7 +91,9 @@ def measure(network_options, options, size, batch, policy, repeats):
     whole = times.pop("step")
     bare = [sum(seconds) for seconds in zip(*times.values())]
     summary = base.summary(whole)
-    images = 3 * batch if method.UNLABELED_VIEW else batch
+    images = bool(method.LABELED_VIEW) * batch
+    images += bool(method.UNLABELED_VIEW) * 2 * batch
+    images *= len(_DOMAINS) if method.SEVERAL_DOMAINS else 1
     return {
         **summary,
         "bare_seconds": base.summary(bare)["seconds"],
@@ -102,10 +108,11 @@ def build_method(network_options, options):
     """A compiled method with networks of random weights, on one replica."""
     options = dict(options)
     leaf = lookup.module("methods", options.pop("name"))
+    builders = functools.partial(base.build_network, network_options)
+    if leaf.build.SEVERAL_DOMAINS:
+        builders = dict.fromkeys(_DOMAINS, builders)
     with strategies.build("mirrored", replicas=1).scope():
-        method = leaf.build(
-            lambda: base.build_network(network_options), seed=0, **options
-        )
+        method = leaf.build(builders, seed=0, **options)
         method.compile(base.optimizer())
         method.optimizer.build(method.trained)
     return method
@@ -114,10 +121,7 @@ def build_method(network_options, options):
 def examples(method, labeled, unlabeled, size):
     """A batch of noise as the method's views give it."""
     options = dict(config_lib.base_config().data)
-    for name in ("records", "max_pixels"):
-        options.pop(name)
-    options["crop"] = (size, size)
-    settings = augmentation.Augmentation(**options)
+    settings = augmentation.Augmentation.of(options | {"crop": (size, size)})
 
     def stack(view, count, label):
         see = lookup.module("data.views", view).view
@@ -129,12 +133,17 @@ def examples(method, labeled, unlabeled, size):
             rows.append(see(image, classes, tf.constant([0, number]), settings))
         return tf.nest.map_structure(lambda *parts: tf.stack(parts), *rows)
 
-    batch = {"labeled": stack(method.LABELED_VIEW, labeled, True)}
+    batch = {}
+    weak = getattr(method, "weak_weight", 0) > 0
+    if method.LABELED_VIEW:
+        batch["labeled"] = stack(method.LABELED_VIEW, labeled, True)
     if method.UNLABELED_VIEW:
         batch["unlabeled"] = stack(
-            method.UNLABELED_VIEW, unlabeled, method.PSEUDO_LABELED
+            method.UNLABELED_VIEW, unlabeled, method.PSEUDO_LABELED or weak
         )
-    return batch
+    if method.IMAGE_LABELED:
+        batch["unlabeled"]["classes"] = tf.ones([unlabeled, base.NUM_CLASSES])
+    return dict.fromkeys(_DOMAINS, batch) if method.SEVERAL_DOMAINS else batch
 
 
 def training_step(method, batch):

@@ -19,7 +19,9 @@ class Validation(keras.callbacks.Callback):
       history: callbacks.checkpoint.History.
       every: steps.
       total: steps of the whole run.
-      class_names: names of the rows of `iou`.
+      class_names: names of the rows of `iou` of the deployed network.
+      score: mIoUs of all networks, that of the deployed one first -> what the
+        best checkpoint has most of.
       of_chief: float -> the chief's value on every worker: all must agree
         whether to save, as a save takes all of them.
     """
@@ -35,6 +37,7 @@ class Validation(keras.callbacks.Callback):
         every,
         total,
         class_names,
+        score,
         of_chief,
     ):
         super().__init__()
@@ -47,6 +50,7 @@ class Validation(keras.callbacks.Callback):
         self._every = every
         self._total = total
         self._class_names = class_names
+        self._score = score
         self._of_chief = of_chief
 
     def on_train_begin(self, logs=None):
@@ -60,14 +64,15 @@ class Validation(keras.callbacks.Callback):
 
     def _validate(self):
         since = time.perf_counter()
-        values = {}
+        values, mious = {}, []
         for name, network in self.model.networks.items():
             result = self._evaluate(network)
             if network is self.model.deployed:
-                miou = result["miou"]
-                values |= {"val/miou": miou} | self._per_class(result)
+                values |= self._per_class(result)
                 pictures = self._draw() if self._writer else None
             values[f"val_{name}/miou"] = result["miou"]
+            mious.append(result["miou"])
+        miou = values["val/miou"] = self._score(mious)
         logging.info(
             "step %d/%d validation mIoU %.4f (%.1f s)",
             self._step,

@@ -27,6 +27,12 @@ class Augmentation:
     overlap_range: tuple = (0.1, 1.0)
     overlap_stride: int = 8
 
+    @classmethod
+    def of(cls, data):
+        """The fields of `config.data` that are about augmentation."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{name: data[name] for name in names})
+
     def random_window(self, image_size, seed):
         """float32 [3, 3], see `geometry.random_window`."""
         return geometry.random_window(

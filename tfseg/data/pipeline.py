@@ -115,6 +115,24 @@ def stream(pool, *, view, augmentation, batch, seed, start, stop, part):
     return examples.batch(share, drop_remainder=True)
 
 
+def rows(values, *, batch, seed, start, stop, part):
+    """Rows of an array, in the order in which `stream` draws from a Pool.
+
+    Args:
+      values: [N, ...], a row for each example of the pool.
+      batch, seed, start, stop, part: see `stream`.
+
+    Returns:
+      tf.data.Dataset of [batch / (workers * replicas), ...].
+    """
+    size, values = len(values), tf.constant(values)
+    drawn = order.positions(batch, start, stop, part).map(
+        lambda position: values[order.shuffled(position, size, batch, seed)]
+    )
+    share = batch // (part.num_workers * part.replicas)
+    return drawn.batch(share, drop_remainder=True)
+
+
 def together(streams):
     """{"labeled": ..., "unlabeled": ...} of batches, read ahead."""
     return tf.data.Dataset.zip(streams).prefetch(tf.data.AUTOTUNE)

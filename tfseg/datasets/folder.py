@@ -8,6 +8,9 @@ DIR/labels/      PNG with the same id: gray or palette index, or colors
 DIR/classes.txt  optional: one class a line, `name` or `name r g b`
 DIR/classes.json instead: names, mask values with gaps, colors, ignored
                  values; as for COCO-Stuff, see classes/class_json.py
+DIR/image_labels.txt
+                 optional: which classes images show, an image a line,
+                 `ID<TAB>class, class`; read with `image_labels`
 DIR/splits/      optional: train.txt, val.txt, test.txt, labeled.txt,
                  unlabeled.txt, one id a line
 """
@@ -18,7 +21,9 @@ from absl import logging
 
 from tfseg import id_lists
 from tfseg.datasets import base
-from tfseg.datasets.classes import class_file, class_json, mask_scan
+from tfseg.datasets.classes import class_file, class_json
+from tfseg.datasets.classes import image_labels as image_label_file
+from tfseg.datasets.classes import mask_scan
 
 _LABEL_SUFFIXES = (".png",)
 # File name -> name of the partition.
@@ -36,11 +41,12 @@ _LAYOUT = (
 )
 
 
-def build(*, dir):
+def build(*, dir, image_labels=False):
     """The data set in a folder.
 
     Args:
       dir: see the module.
+      image_labels: read image_labels.txt, for weak labels.
 
     Returns:
       base.Dataset.
@@ -52,12 +58,18 @@ def build(*, dir):
     _check_folder(dir)
     images = _find_images(os.path.join(dir, "images"))
     labels = _find_labels(os.path.join(dir, "labels"), images)
+    info, code = _read_classes(dir, [labels[name] for name in sorted(labels)])
+    classes = {}
+    if image_labels:
+        path = os.path.join(dir, "image_labels.txt")
+        classes = image_label_file.read(path, images, info.class_names)
     records = {
-        name: base.Record(name, images[name], labels.get(name))
+        name: base.Record(
+            name, images[name], labels.get(name), classes.get(name)
+        )
         for name in sorted(images)
     }
     partitions = _read_partitions(os.path.join(dir, "splits"), records)
-    info, code = _read_classes(dir, [labels[name] for name in sorted(labels)])
     return base.Dataset(info, records, partitions, code)
 
 

@@ -14,10 +14,16 @@ class Method(keras.Model):
     `return self.report(...)`, and sets:
 
       LABELED_VIEW, UNLABELED_VIEW: names in `tfseg.data.views`; None = the
-        method takes no unlabeled images.
+        method takes no such images.
       UNLABELED_GROUP: a replica's unlabeled images come in groups of so many.
       PSEUDO_LABELED: unlabeled images come with the labels of a teacher, a run
         of the method in the option `teacher`, which is trained before.
+      IMAGE_LABELED: unlabeled images come with `classes`, float32 [B, C] in
+        {0, 1}: those that the data set knows each to show. The background is
+        one of them.
+      SEVERAL_DOMAINS: learns from several data sets. Instead of a factory of
+        networks it gets a dict, name of the domain -> factory; a batch is a
+        dict of those of the domains; `networks` has one for each.
       SCALARS: names of the scalars of every step, in order.
       CLASS_SHARES: names of the [num_classes] vectors of every step.
       NETWORKS: names of the attributes that are networks; the first one is
@@ -31,11 +37,15 @@ class Method(keras.Model):
     UNLABELED_VIEW = None
     UNLABELED_GROUP = 1
     PSEUDO_LABELED = False
+    IMAGE_LABELED = False
+    SEVERAL_DOMAINS = False
     SCALARS = ("loss",)
     CLASS_SHARES = ()
     NETWORKS = ("student",)
     # An option of those that call `predict_both`.
     joint_pass = False
+    # Of the optimizer, whose learning rate follows them.
+    updates_per_step = 1
 
     def __init__(self, *, seed):
         super().__init__()

@@ -21,10 +21,18 @@ with `directional`, `filter_negatives`, `filter_positives` and `projection`
 
 In the first `start_steps` L_dc does not count; the bank is filled.
 
+With image-level labels (section 3.5) unlabeled images have coarse labels, of
+class activation maps, in `config.data.pseudo_labels`. Lest they spoil the
+classifier, a linear one of their own, C_w, learns them from the features of
+both crops, from the first step on; it is not deployed (eq. 10 and 11):
+
+    L = L_ce + unsup_weight * L_dc + ramp * weak_weight * L_w
+    L_w = mean over labeled pixels of both crops of  CE(C_w(f_u), label)
+
 The features are those that the network's classifier sees, `embed` of its
-decoder, average-pooled by `pool`; pseudo labels and confidences are the
-classifier's on the same pooled features, which for a linear one is as good as
-pooling its logits. Labeled images and both crops are three passes, each with
+decoder, for L_dc average-pooled by `pool`; pseudo labels and confidences are
+the classifier's on the same pooled features, which for a linear one is as good
+as pooling its logits. Labeled images and both crops are three passes, each with
 batch statistics of its own, as in the official code.
 
 Differs from the official code (Context-Aware-Consistency) on purpose:
@@ -34,12 +42,16 @@ Differs from the official code (Context-Aware-Consistency) on purpose:
   - negatives are drawn image by image, `num_negatives` of each crop, so that
     one and two replicas draw the same, and padding is none of them;
   - unlabeled crops are seen from the first step on, so that BatchNorm knows
-    them when L_dc begins to count.
+    them when L_dc begins to count;
+  - there is L_w, which that code leaves out. The paper takes the mean of each
+    crop and halves their sum; here every labeled pixel counts alike.
 """
 
 import tensorflow as tf
 from tensorflow import keras
 
+from tfseg import schedules
+from tfseg.callbacks import ramp
 from tfseg.methods import base
 from tfseg.methods.families import checks
 from tfseg.ops import contrastive, draws, losses, overlap
@@ -62,6 +74,9 @@ class CAC(base.Method):
       filter_positives: whether `threshold` counts.
       bank_size: rows of the bank.
       num_negatives: places of a crop that enter the bank; 0 = all.
+      weak_weight: factor of L_w; 0 = there is no C_w, and need be no labels.
+      ramp: name of a ramp in `schedules.RAMPS`, on `weak_weight`.
+      ramp_steps: its length, steps; 0 = `weak_weight` at once.
     """
 
     SCALARS = ("loss", "loss_sup", "loss_unsup", "anchor_rate")
@@ -86,22 +101,36 @@ class CAC(base.Method):
         normalization,
         bank_size,
         num_negatives,
+        weak_weight,
+        ramp,
+        ramp_steps,
     ):
+        # Only where it is used: checkpoints hold the scalars' means.
+        if weak_weight:
+            self.SCALARS = (*self.SCALARS, "loss_weak")
         super().__init__(seed=seed)
-        checks.not_negative("unsup_weight", unsup_weight)
-        checks.not_negative("start_steps", start_steps)
+        for name, value in {
+            "unsup_weight": unsup_weight,
+            "start_steps": start_steps,
+            "projection": projection,
+            "projection_hidden": projection_hidden,
+            "num_negatives": num_negatives,
+            "weak_weight": weak_weight,
+            "ramp_steps": ramp_steps,
+        }.items():
+            checks.not_negative(name, value)
         checks.positive("pool", pool)
-        checks.not_negative("projection", projection)
-        checks.not_negative("projection_hidden", projection_hidden)
+        checks.positive("bank_size", bank_size)
         checks.rate("threshold", threshold)
         checks.choice(
             "normalization", normalization, contrastive.NORMALIZATIONS
         )
-        checks.positive("bank_size", bank_size)
-        checks.not_negative("num_negatives", num_negatives)
+        checks.choice("ramp", ramp, schedules.RAMPS)
         self.student = build_network()
         self.unsup_weight, self.start_steps = unsup_weight, start_steps
         self.pool, self.num_negatives = pool, num_negatives
+        self.weak_weight = weak_weight
+        self.ramp_name, self.ramp_steps = ramp, ramp_steps
         self.active = {
             "directional": directional,
             "threshold": threshold if filter_positives else None,
@@ -113,28 +142,58 @@ class CAC(base.Method):
             "filter_negatives": filter_negatives,
         }
         channels = self.embed(tf.zeros([1, 32, 32, 3])).shape[-1]
+        self.build_projector(channels, projection, projection_hidden)
+        self.build_bank(bank_size, projection or channels)
+        if weak_weight:
+            self.build_weak_classifier(channels)
+
+    def build_projector(self, channels, projection, hidden):
+        """Phi, on features of so many channels."""
         self.projector = keras.Sequential()
         if projection:
-            self.projector.add(
-                keras.layers.Dense(projection_hidden or channels, "relu")
-            )
+            self.projector.add(keras.layers.Dense(hidden or channels, "relu"))
             self.projector.add(keras.layers.Dense(projection))
         self.projector.build([None, None, None, channels])
-        shape = [bank_size, projection or channels]
+
+    def build_bank(self, size, channels):
+        """The ring of earlier features, empty."""
         self.bank_features = self.add_state(
-            "bank_features", tf.zeros(shape), tf.float32
+            "bank_features", tf.zeros([size, channels]), tf.float32
         )
         # -1: the row is empty.
         self.bank_label = self.add_state(
-            "bank_label", tf.fill([bank_size], -1), tf.int32
+            "bank_label", tf.fill([size], -1), tf.int32
         )
         self.position = self.add_state("bank_position", 0, tf.int32)
 
+    def build_weak_classifier(self, channels):
+        """C_w, on features of so many channels, and the ramp of L_w."""
+        self.weak_classifier = keras.layers.Conv2D(
+            self.student.num_classes, 1, dtype="float32"
+        )
+        self.weak_classifier.build([None, None, None, channels])
+        self.ramp = self.add_state("ramp", 0.0, tf.float32)
+
     @property
     def trained(self):
+        parts = [self.student, self.projector]
+        if self.weak_weight:
+            parts.append(self.weak_classifier)
+        return [v for part in parts for v in part.trainable_variables]
+
+    @property
+    def ramps(self):
+        return {"ramp": self.ramp} if self.weak_weight else {}
+
+    def step_callbacks(self):
         return [
-            *self.student.trainable_variables,
-            *self.projector.trainable_variables,
+            ramp.Ramp(
+                variable,
+                lambda step: schedules.ramp(
+                    self.ramp_name, step, self.ramp_steps
+                ),
+            )
+            for variable in self.ramps.values()
         ]
 
     def train_step(self, batch):
@@ -145,19 +204,27 @@ class CAC(base.Method):
         with tf.GradientTape() as tape:
             logits = self.student(labeled["image"], training=True)
             loss_sup = losses.cross_entropy(logits, label, normalizer=num_valid)
-            first = self.look(unlabeled["first"])
-            second = self.look(unlabeled["second"])
+            first_features, first = self.look(unlabeled["first"])
+            second_features, second = self.look(unlabeled["second"])
             bank = self.remember(unlabeled, first, second)
             loss_unsup, anchor_rate = self.loss_unsup(
                 unlabeled, first, second, bank
             )
             loss = loss_sup + started * self.unsup_weight * loss_unsup
+            weak = {}
+            if self.weak_weight:
+                loss_weak = self.loss_weak(
+                    unlabeled, first_features, second_features
+                )
+                loss += self.ramp * self.weak_weight * loss_weak
+                weak = {"loss_weak": loss_weak}
         self.minimize(loss, tape, self.trained)
         return self.report(
             loss=loss,
             loss_sup=loss_sup,
             loss_unsup=loss_unsup,
             anchor_rate=anchor_rate,
+            **weak,
         )
 
     def embed(self, image, training=False):
@@ -166,13 +233,22 @@ class CAC(base.Method):
         return self.student.decoder.embed(features, training=training)
 
     def look(self, image):
-        """contrastive.View of a crop: float [B, h, w, K], int32 and float32."""
-        embedding = _pooled(self.embed(image, training=True), self.pool)
+        """What is known of a crop.
+
+        Args:
+          image: float32 [B, H, W, 3].
+
+        Returns:
+          Its features f, [B, h, w, K] of compute dtype, and the
+          contrastive.View of them, pooled.
+        """
+        features = self.embed(image, training=True)
+        embedding = _pooled(features, self.pool)
         logits = self.student.decoder.logits(embedding, training=True)
         # Of a decoder that enlarges what it classifies.
         logits = _pooled(logits, logits.shape[1] // embedding.shape[1])
         prob = tf.nn.softmax(tf.stop_gradient(logits))
-        return contrastive.View(
+        return features, contrastive.View(
             contrastive.l2_normalize(self.projector(embedding)),
             tf.argmax(prob, -1, output_type=tf.int32),
             tf.reduce_max(prob, -1),
@@ -219,6 +295,29 @@ class CAC(base.Method):
         )
         places = tf.reduce_sum(tf.cast(found.inside, tf.float32))
         return loss, tf.math.divide_no_nan(tf.reduce_sum(counts), places)
+
+    def loss_weak(self, unlabeled, first, second):
+        """L_w.
+
+        Args:
+          unlabeled: batch of the view `overlap_pair`, with labels.
+          first: [B, h, w, K], features of its first crops.
+          second: of its second ones.
+
+        Returns:
+          float32 scalar; 0 if no pixel has a label.
+        """
+        labels = [unlabeled["first_label"], unlabeled["second_label"]]
+        num_valid = self.mean_over_replicas(losses.num_valid(tf.stack(labels)))
+        parts = []
+        for features, label in zip((first, second), labels):
+            logits = self.student.decoder.resize(
+                self.weak_classifier(features), tf.shape(label)[1:]
+            )
+            parts.append(
+                losses.cross_entropy(logits, label, normalizer=num_valid)
+            )
+        return tf.add_n(parts)
 
     def remember(self, unlabeled, first, second):
         """Writes this step's features into the bank; returns it.

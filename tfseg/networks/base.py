@@ -162,8 +162,30 @@ class Network(keras.Model):
 
     def new_decoder(self):
         """Another decoder of the same form, with variables of its own."""
-        other = Network(self.encoder, self._make_decoder, self.num_classes)
-        return other.decoder
+        return self.on(self.encoder).decoder
+
+    def on(self, encoder):
+        """A network of the same form and number of classes on an encoder.
+
+        Args:
+          encoder: Encoder with the features of this network's.
+
+        Returns:
+          Network that shares the encoder; its decoder has variables of its
+          own.
+
+        Raises:
+          ValueError: if the features differ.
+        """
+        needed = list(self.encoder.feature_channels.items())
+        found = list(encoder.feature_channels.items())
+        if found != needed:
+            raise ValueError(
+                "`encoder` must have the features and channels of the "
+                f"network's own, {_listed(needed)}. Received: "
+                f"{_listed(found)}. Build both networks with the same options."
+            )
+        return Network(encoder, self._make_decoder, self.num_classes)
 
 
 def check_choice(name, value, choices):
@@ -191,6 +213,10 @@ def check_dilations(name, values):
             f"`{name}` must be dilations of at least 1. "
             f"Received: {name}={tuple(values)}."
         )
+
+
+def _listed(features):
+    return ", ".join(f"{name}: {channels}" for name, channels in features)
 
 
 def _check_image(image):

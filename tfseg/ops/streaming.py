@@ -66,14 +66,15 @@ def mean(branches, features):
 
     Args:
       branches: list of (predict, variables, loss); predict: features ->
-        logits, loss: float32 logits -> float32 scalar. What else they do
-        (BatchNorm statistics) is done once. Gradients reach the features and
-        these variables; others get none.
+        logits, loss: float32 logits -> float32 scalar, or that and a tensor
+        to report. What else they do (BatchNorm statistics) is done once.
+        Gradients reach the features and these variables; others get none.
       features: tensor, or structure of tensors; those that are not floating
         (an image size) are passed on.
 
     Returns:
-      float32 scalar, see `attach`.
+      float32 scalar, see `attach`; if the losses have something to report,
+      that and the mean of it, without gradient.
 
     Raises:
       ValueError: if there are no branches.
@@ -83,29 +84,36 @@ def mean(branches, features):
     inputs = tf.nest.map_structure(tf.stop_gradient, features)
     watched = [x for x in tf.nest.flatten(features) if x.dtype.is_floating]
     variables = {v.ref(): v for _, owned, _ in branches for v in owned}
-    total, sums = 0.0, {}
+    total, reported, sums = 0.0, [], {}
     for predict, owned, loss in branches:
         # What the branch before has left waits for nothing but the sums.
         done = [total, *sums.values()]
         with tf.control_dependencies([x for x in done if tf.is_tensor(x)]):
             inputs = tf.nest.map_structure(tf.identity, inputs)
-        value, parts = _gradients(predict, owned, inputs, loss)
+        value, report, parts = _gradients(predict, owned, inputs, loss)
         total += value
+        reported += report
         keys = [*range(len(watched)), *(v.ref() for v in owned)]
         for key, part in zip(keys, parts):
             if part is not None:
                 sums[key] = sums[key] + part if key in sums else part
     keys = [*range(len(watched)), *variables]
     share = 1.0 / len(branches)
-    return attach(
+    result = attach(
         share * total,
         [*watched, *variables.values()],
         [share * sums[key] if key in sums else None for key in keys],
     )
+    if not reported:
+        return result
+    return result, tf.stop_gradient(share * tf.add_n(reported))
 
 
 def _gradients(predict, variables, inputs, loss):
-    """Loss, and its float32 gradients to floating inputs and variables."""
+    """Loss, list of what it reports, float32 gradients to the sources.
+
+    Those are the floating inputs and the variables.
+    """
     sources = [x for x in tf.nest.flatten(inputs) if x.dtype.is_floating]
     sources += variables
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -115,6 +123,7 @@ def _gradients(predict, variables, inputs, loss):
     with tf.GradientTape(watch_accessed_variables=False) as loss_tape:
         loss_tape.watch(exact)
         value = loss(exact)
+        value, *report = value if isinstance(value, tuple) else (value,)
     upstream = loss_tape.gradient(
         value, exact, unconnected_gradients=tf.UnconnectedGradients.ZERO
     )
@@ -124,10 +133,14 @@ def _gradients(predict, variables, inputs, loss):
         logits, sources, output_gradients=tf.cast(upstream, logits.dtype)
     )
     factor = size / _UPSTREAM_SIZE
-    return value, [
-        None if part is None else factor * tf.cast(part, tf.float32)
-        for part in parts
-    ]
+    return (
+        value,
+        report,
+        [
+            None if part is None else factor * tf.cast(part, tf.float32)
+            for part in parts
+        ],
+    )
 
 
 def _root_mean_square(values):

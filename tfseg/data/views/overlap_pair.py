@@ -3,9 +3,10 @@
 
 The image is resized once and both crops are cut from its whole pixels, a
 multiple of the features' stride apart; each is flipped and changed in color
-on its own. The first crop is uniform over the image. The second is uniform
-over all that lie in the image, are a multiple of the stride away and have an
-IoU in the given range: of that conditional law, no draw is refused.
+on its own, its labels, if there are any, flipped with it. The first crop is
+uniform over the image. The second is uniform over all that lie in the image,
+are a multiple of the stride away and have an IoU in the given range: of that
+conditional law, no draw is refused.
 
 Source: Lai et al., CVPR 2021 (arXiv 2106.14133), section 4.1; official
 dataloaders/voc.py:70-185. There the second crop is drawn and snapped toward
@@ -31,7 +32,7 @@ def view(image, label, seed, augmentation):
 
     Args:
       image: uint8 [H, W, 3].
-      label: None; this view is for unlabeled images.
+      label: int32 [H, W], pseudo labels, 255 = none; or None.
       seed: int32 [2].
       augmentation: data.augmentation.Augmentation; `overlap_range` and
         `overlap_stride` are of this view.
@@ -40,13 +41,13 @@ def view(image, label, seed, augmentation):
       dict: first and second float32 [h, w, 3] in [0, 255]; first_valid and
       second_valid bool [h, w], False on padding; matrix float32 [3, 3] of
       whole numbers, pixel indices (x, y, 1) of the first crop to those of the
-      second.
+      second; with a label also first_label and second_label int32 [h, w],
+      that of the nearest pixel, 255 on padding.
 
     Raises:
       ValueError: the crop is no multiple of the stride, no offset gives an
         IoU in the range, or there is a rotation.
     """
-    del label
     choices = _choices(augmentation)
     seeds = tf.unstack(tf.random.split(seed, 5), num=5)
     draw = tf.random.stateless_uniform([4], seeds[0])
@@ -65,9 +66,12 @@ def view(image, label, seed, augmentation):
     for name, window, color_seed in zip(
         ("first", "second"), windows, seeds[3:]
     ):
-        crop, valid = augmentation.warp_image(image, resize @ window)
+        matrix = resize @ window
+        crop, valid = augmentation.warp_image(image, matrix)
         example[name] = augmentation.strong(crop, valid, color_seed)
         example[f"{name}_valid"] = valid
+        if label is not None:
+            example[f"{name}_label"] = augmentation.warp_label(label, matrix)
     return example
 
 
