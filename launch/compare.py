@@ -8,10 +8,10 @@
 
 A run is in <workdir>/<config>/<seed>, a workdir of launch.train. A config may
 have an argument of its own, FILE:name=value; its runs are in <config>-<value>.
-Stopped, the same command goes on. The table has the mean and the standard deviation of the
-mIoU over the seeds, on the validation images and, with the weights that are
-best there, on the test images; the last column is the difference to the first
-config, seed by seed. comparison.json has all numbers.
+Stopped, the same command goes on. The table has the mean and the standard
+deviation of the mIoU over the seeds, on the validation images and, with the
+weights that are best there, on the test images; the last column is the
+difference to the first config, seed by seed. comparison.json has all numbers.
 """
 
 import importlib
