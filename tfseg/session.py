@@ -246,10 +246,24 @@ class Session:
         moving_average.copy(network, predictor.network)
         return evaluate.evaluate(
             predictor,
-            domain.validation_batches(),
+            self._validation[domain.name],
             domain.info,
             absent=self.config.evaluate.absent,
         )
+
+    # Made once: that traces the pipeline and reads the headers of the images.
+    @functools.cached_property
+    def _validation(self):
+        """{name of a domain: batches of its validation images}."""
+        return {
+            domain.name: domain.validation_batches() for domain in self.domains
+        }
+
+    @functools.cached_property
+    def _pictured(self):
+        """Validation images to look at, one by one."""
+        domain, count = self.domains[0], self.config.train.num_pictures
+        return domain.validation_batches(domain.split.validation[:count])
 
     def _score(self, mious):
         """What the best checkpoint has most of.
@@ -264,13 +278,10 @@ class Session:
     def _draw(self):
         # Of the copy as it stands: only the chief draws, so it must not wait
         # for other workers to read a variable.
-        count = self.config.train.num_pictures
-        if not count:
+        if not self.config.train.num_pictures:
             return None
-        domain = self.domains[0]
-        pictured = domain.validation_batches(domain.split.validation[:count])
         predictor = self._predictor_of(self.method.deployed)
-        return report.pictures(predictor, pictured, domain.info)
+        return report.pictures(predictor, self._pictured, self.domains[0].info)
 
     def _explain(self):
         """Names the files behind a failure of the input pipeline.
