@@ -19,12 +19,14 @@ encoder, behind a gradient reversal, to prevent that:
     L_adv = mean over pixels of  ce(discriminator(reverse(z)), domain)
 
 over labeled and unlabeled images, without padding. Both learn with the weight
-of L_adv, as in equation (6). Equation (5) as printed adds log(g_d) of the one
-domain and 1 - log(g_d) of the other, which would not be maximal where the
-discriminator is right; what the text says, "predict 0 for examples from D(1)
-and 1 for examples from D(2)", is this cross-entropy, of any number of domains.
-The table of the discriminator gives no slope of its LeakyReLU: here 0.2, that
-of the discriminator that it is said to be similar to (Hung et al., BMVC 2018).
+of L_adv, as in equation (6). Equation (5) as printed, log(g_d) of one domain
+plus 1 - log(g_d) of the other, has no upper bound, and grows where g_d says the
+opposite of the text, "0 for examples from D(1) and 1 for examples from D(2)".
+That text is this cross-entropy, here of any number of domains. The table of the
+discriminator gives no slope of its LeakyReLU: here 0.2, that of the one which
+it is said to be similar to (Hung et al., BMVC 2018). As an update shows it one
+domain alone, an optimizer whose steps do not shrink with the weight of a loss
+(Adam) makes it swing at first.
 
 BatchNorm of the encoder normalizes a batch by its own statistics, which are
 those of one domain; its moving statistics take a step with each batch, so that
