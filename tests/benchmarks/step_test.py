@@ -2,7 +2,13 @@
 import numpy as np
 import pytest
 
-from configs import consistency, cross_consistency, weak_labels
+from configs import (
+    consistency,
+    context_aware,
+    cross_consistency,
+    cross_supervision,
+    weak_labels,
+)
 from tfseg import lookup
 from tfseg.benchmarks import step
 
@@ -27,6 +33,8 @@ def test_step_is_a_step_of_the_method_with_its_callbacks(name):
 @pytest.mark.parametrize(
     "options",
     [
+        cross_supervision.get("cps"),
+        context_aware.get("cac"),
         weak_labels.get("image_classifier"),
         {**cross_consistency.get("cct_domains"), "decoders": {"f_drop": 1}},
         {

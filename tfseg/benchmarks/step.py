@@ -10,8 +10,6 @@ in inference mode. `peak_mib` is the peak of the process above what it had
 before it built the networks, after the step.
 """
 
-import functools
-
 import tensorflow as tf
 from tensorflow import keras
 
@@ -108,11 +106,15 @@ def build_method(network_options, options):
     """A compiled method with networks of random weights, on one replica."""
     options = dict(options)
     leaf = lookup.module("methods", options.pop("name"))
-    builders = functools.partial(base.build_network, network_options)
+
+    def builder(place=0):
+        del place
+        return base.build_network(network_options)
+
     if leaf.build.SEVERAL_DOMAINS:
-        builders = dict.fromkeys(_DOMAINS, builders)
+        builder = dict.fromkeys(_DOMAINS, builder)
     with strategies.build("mirrored", replicas=1).scope():
-        method = leaf.build(builders, seed=0, **options)
+        method = leaf.build(builder, seed=0, **options)
         method.compile(base.optimizer())
         method.optimizer.build(method.trained)
     return method
