@@ -2,6 +2,7 @@
 r"""Writes a data set to disk: python -m launch.prepare --dataset=digits ...
 
 digits      the embedded data set: --dir
+board       the same digits on a board, even or odd: --dir
 voc         masks of the augmented list into --dir=VOC2012, from
             --source=benchmark_RELEASE of SBD
 cityscapes  a copy of --source at half resolution
