@@ -64,6 +64,43 @@ METHODS = {
 }
 
 
+# Rows of a comparison: changes of the options of `cct`. The last ones have
+# auxiliary decoders of one kind alone.
+VARIANTS = {
+    "none": {},
+    "kl": {"distance": "kl"},
+    "js": {"distance": "js"},
+    "confidence": {"confidence_masking": True},
+    "pairwise": {"pairwise_weight": 1.0},
+    **{
+        kind: {
+            "decoders": {
+                name: count if name == kind else 0
+                for name, count in _SHARED["decoders"].items()
+            }
+        }
+        for kind in _SHARED["decoders"]
+    },
+}
+
+
+def vary(config, name):
+    """Changes a config of `cct` into that of a row.
+
+    Args:
+      config: changed in place.
+      name: key of VARIANTS.
+
+    Raises:
+      ValueError: there is no such row.
+    """
+    if name not in VARIANTS:
+        raise ValueError(
+            f"Unknown variant {name!r}. Available: {', '.join(VARIANTS)}."
+        )
+    config.method.update(copy.deepcopy(VARIANTS[name]))
+
+
 def get(name):
     """A copy of the options of METHODS[name]."""
     return copy.deepcopy(METHODS[name])

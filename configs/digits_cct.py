@@ -6,18 +6,22 @@
         --workdir=runs/digits_cct
 
 Same labels, network, batches, optimizer and steps as `digits_supervised`; the
-same arguments. Seven auxiliary decoders, one of each kind; the labeled loss is
-that of all pixels, as for the other methods. The paper has no such data set.
-Not yet measured.
+same arguments, and variant (see `cross_consistency.VARIANTS`; the name of a
+perturbation = all decoders of that kind). Seven auxiliary decoders, one of each
+kind; the labeled loss is that of all pixels, as for the other methods. The
+paper has no such data set. Not yet measured.
 """
 
 from configs import cross_consistency, digits_supervised
+from tfseg import config as config_lib
 
 
 def get_config(arg=""):
+    variant, arg = config_lib.take(arg, "variant", "none")
     config = digits_supervised.get_config(arg)
     config.method = cross_consistency.get("cct")
-    for kind in config.method.decoders:
-        config.method.decoders[kind] = 1
+    cross_consistency.vary(config, variant)
+    for kind, count in config.method.decoders.items():
+        config.method.decoders[kind] = min(count, 1)
     config.method.ramp_steps = config.train.steps // 10
     return config

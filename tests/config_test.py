@@ -98,18 +98,22 @@ def test_one_option_is_taken_out_of_an_argument():
     assert take("rows=1", "row", "none") == ("none", "rows=1")
 
 
-def test_every_row_of_table_3_is_another_config():
-    get = importlib.import_module("configs.digits_cac").get_config
-    rows = [
-        config_lib.flatten(get(f"ablation={name}"))
-        for name in context_aware.ABLATIONS
-    ]
+@pytest.mark.parametrize(
+    "name, option, choices",
+    [
+        ("digits_cac", "ablation", context_aware.ABLATIONS),
+        ("digits_cct", "variant", cross_consistency.VARIANTS),
+    ],
+)
+def test_every_row_of_a_table_is_another_config(name, option, choices):
+    get = importlib.import_module(f"configs.{name}").get_config
+    rows = [config_lib.flatten(get(f"{option}={row}")) for row in choices]
     for place, row in enumerate(rows):
         assert row not in rows[:place]
         assert row.keys() == rows[0].keys()
     assert rows[0] == config_lib.flatten(get())
-    with pytest.raises(ValueError, match="Available: none, l2"):
-        get("ablation=l3")
+    with pytest.raises(ValueError, match="Available: none, "):
+        get(f"{option}=l3")
 
 
 def test_argument_is_typed():

@@ -16,3 +16,26 @@ def pytest_configure():
     tf.config.set_logical_device_configuration(
         cpu, [tf.config.LogicalDeviceConfiguration()] * 2
     )
+
+
+# Files that take longest, which therefore begin: else one process waits for
+# the other at the end.
+_SLOWEST = (
+    "launch/train_test.py",
+    "tests/train_test.py",
+    "half_precision_test.py",
+    "tests/pseudo_labels_test.py",
+    "bad_input_test.py",
+    "packed_test.py",
+    "whole_line_test.py",
+    "domains_test.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    def place(item):
+        path = item.path.as_posix()
+        slow = [i for i, end in enumerate(_SLOWEST) if path.endswith(end)]
+        return slow[0] if slow else len(_SLOWEST)
+
+    items.sort(key=place)
