@@ -3,12 +3,15 @@
 
     python -m launch.prepare --dataset=digits --dir=data/digits
     python -m launch.pseudo_labels --config=configs/digits_cam.py \
-        --workdir=runs/digits_cam
+        --workdir=runs/digits_cam --foreground=0.7 --background=0.3
 
 Labels the pixels of all training scenes, of which the digits that they show
 are known, but no mask; `digits_cct_weak` and `digits_cac_weak` learn from
 them. The encoder, the optimizer and the steps are those of
-`digits_supervised`; the same arguments. It can also be trained alone:
+`digits_supervised`; the same arguments. The thresholds are those that are best
+on the 80 labeled scenes: their labels have 51.8 % mIoU where there are any, with
+the official 0.3 and 0.05 26.0 %, as the maps are coarse. It can also be trained
+alone:
 
     python -m launch.train --config=configs/digits_cam.py \
         --workdir=runs/digits_cam

@@ -3,7 +3,7 @@
 
     python -m launch.prepare --dataset=digits --dir=data/digits
     python -m launch.pseudo_labels --config=configs/digits_cam.py \
-        --workdir=runs/digits_cam
+        --workdir=runs/digits_cam --foreground=0.7 --background=0.3
     python -m launch.train --config=configs/digits_cct_weak.py \
         --config.data.pseudo_labels=runs/digits_cam/pseudo_labels \
         --workdir=runs/digits_cct_weak
