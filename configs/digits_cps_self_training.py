@@ -6,8 +6,10 @@
         --workdir=runs/digits_cps_self_training
 
 Same labels, network, batches, optimizer and steps as `digits_supervised`, but
-for both stages; the same arguments. The paper has no such data set. Measured, seeds 0, 1,
-2, test mIoU: 64.0, 54.2, 53.9 % (supervised: 42.9, 43.8, 35.8).
+for both stages; the same arguments. The paper has no such data set.
+
+Measured, seeds 0, 1, 2, test mIoU: 64.0, 54.2, 53.9 %
+(supervised: 42.9, 43.8, 35.8).
 """
 
 from configs import digits_cps, digits_self_training

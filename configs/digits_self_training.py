@@ -6,8 +6,10 @@
         --workdir=runs/digits_self_training
 
 Same labels, network, batches, optimizer and steps as `digits_supervised`, but
-for both stages; the same arguments. The paper has no such data set. Measured, seeds 0, 1,
-2, test mIoU: 48.4, 48.8, 39.2 % (supervised: 42.9, 43.8, 35.8).
+for both stages; the same arguments. The paper has no such data set.
+
+Measured, seeds 0, 1, 2, test mIoU: 48.4, 48.8, 39.2 %
+(supervised: 42.9, 43.8, 35.8).
 """
 
 from configs import cross_supervision, digits_supervised
