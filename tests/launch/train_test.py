@@ -119,7 +119,7 @@ def test_sigterm_saves_and_the_same_command_resumes(folder, tmp_path):
         ),
         (
             ["--config.method.name=cutmix"],
-            ["Available: cac, cct, cpc, cps", "mean_teacher"],
+            ["Available: ", "mean_teacher"],
         ),
         (["--config.network.name=fcm"], ["Did you mean 'fcn'"]),
         (["--config.train.steps=many"], ["--config.train.steps"]),
