@@ -15,7 +15,7 @@ from absl import logging
 from tensorflow import keras
 
 from tfseg import config as config_lib
-from tfseg import examples, lookup, runs
+from tfseg import domains, lookup, runs
 from tfseg import session as session_lib
 from tfseg import strategy as strategies
 from tfseg.callbacks import moving_average
@@ -83,17 +83,22 @@ def _convert_encoder(config, source, out, branch, partial):
 
 def _convert_network(config, source, out, branch, partial):
     method = _method(config)
-    dataset = examples.open_dataset(config)
+    if method.build.SEVERAL_DOMAINS:
+        raise ValueError(
+            f"The method {config.method.name!r} has a network for each data "
+            "set; a file has one. Fix: --part=encoder, and "
+            "`config.network.weights`."
+        )
+    (domain,) = domains.open_all(config)
     bare = runs.without_weights(config)
     networks, fits = [], []
     for place, name in enumerate(method.build.NETWORKS):
-        network = runs.build_network(bare, dataset.info.num_classes, place)
+        network = runs.build_network(bare, domain.info.num_classes, place)
         # A method with two trained networks takes both of a file.
         chosen = _BRANCHES.get(name, branch)
         fits.append(pretrained.fit_network(network, source, chosen))
         _assign(fits[-1], source, partial)
         networks.append(network)
-    split = examples.checked_split(config, dataset)
     with _replacing(out) as new:
         runs.claim(new, config)
         session = session_lib.Session(
@@ -101,14 +106,13 @@ def _convert_network(config, source, out, branch, partial):
             new,
             strategies.build("mirrored", replicas=1),
             method,
-            dataset,
-            split,
+            [domain],
         )
         for network, target in zip(networks, session.method.networks.values()):
             moving_average.copy(network, target)
         for kind in ("last", "best"):
             session.store.save(kind)
-        runs.write_inputs(new, config, dataset.info, split)
+        runs.write_inputs(new, config, [domain])
     return fits[0]
 
 

@@ -79,9 +79,13 @@ def evaluate_run(
     Raises:
       ValueError: no such run, checkpoint or split.
     """
+    run = runs.load(workdir, checkpoint, network)
+    further = [] if network else runs.further_domains(run)
+    first = run.config.dataset.name if further else network
     results, reports = {}, {}
-    for name in [network] if network else runs.networks_to_evaluate(workdir):
-        run = runs.load(workdir, checkpoint, name)
+    for name in [first, *further]:
+        if name in further:
+            run = runs.load(workdir, checkpoint, name)
         predictor = open_predictor(run, **options)
         results[name] = evaluate(
             predictor,

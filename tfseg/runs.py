@@ -216,7 +216,9 @@ def load(workdir, checkpoint="best", network=""):
     Raises:
       ValueError: no run, no checkpoint or no such network there.
     """
-    config = read_config(workdir)
+    config = config_dict.ConfigDict(
+        read_json(os.path.join(workdir, "config.json"))
+    )
     path = checkpoint_path(workdir, checkpoint)
     keras.mixed_precision.set_global_policy(config.runtime.precision)
     if _method(config).SEVERAL_DOMAINS:
@@ -247,19 +249,9 @@ def load(workdir, checkpoint="best", network=""):
     return Run(config, info, split, network, int(step), path)
 
 
-def read_config(workdir):
-    """ConfigDict of a run."""
-    return config_dict.ConfigDict(
-        read_json(os.path.join(workdir, "config.json"))
-    )
-
-
-def networks_to_evaluate(workdir):
-    """Names for `load`: "", or those of all domains where there are several."""
-    config = read_config(workdir)
-    if not _method(config).SEVERAL_DOMAINS:
-        return [""]
-    return list(config_lib.domain_configs(config))
+def further_domains(run):
+    """Names of a run's data sets after the first one, for `load`."""
+    return list(run.config.get("domains", {}))
 
 
 def _method(config):
