@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two logical CPU devices, so that every strategy can be tested here."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from absl import logging  # noqa: E402
 
@@ -16,6 +18,14 @@ def pytest_configure():
     tf.config.set_logical_device_configuration(
         cpu, [tf.config.LogicalDeviceConfiguration()] * 2
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _settle():
+    """What a file leaves behind, graphs above all, is not searched again."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 # Files that take longest, which therefore begin: else one process waits for
