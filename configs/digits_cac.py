@@ -20,6 +20,7 @@ def get_config(arg=""):
     ablation, arg = config_lib.take(arg, "ablation", "none")
     config = digits_supervised.get_config(arg)
     config.method = context_aware.get("cac")
+    config.method.unsup_weight = 0.3
     config.method.start_steps = config.train.steps // 10
     # 144 places in each of 32 crops a step, at a crop of 48.
     config.method.bank_size = 9216
