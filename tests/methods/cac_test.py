@@ -78,9 +78,8 @@ def test_loss_is_that_of_the_paper():
     np.testing.assert_allclose(logs["loss_unsup"], loss, rtol=1e-5)
     places = sum(map(len, pairs))
     np.testing.assert_allclose(logs["anchor_rate"], anchors / places)
-    np.testing.assert_allclose(
-        logs["loss"], logs["loss_sup"] + 0.1 * logs["loss_unsup"], rtol=1e-5
-    )
+    total = logs["loss_sup"] + method.unsup_weight * logs["loss_unsup"]
+    np.testing.assert_allclose(logs["loss"], total, rtol=1e-5)
 
 
 @pytest.mark.parametrize("changes", [{"unsup_weight": 0}, {"start_steps": 1}])
@@ -263,7 +262,8 @@ def test_weak_loss_is_that_of_all_labeled_pixels(weak):
     logs = contract.step(method, batch)
     assert logs["loss_weak"].dtype == tf.float32
     np.testing.assert_allclose(logs["loss_weak"], loss, rtol=1e-5)
-    total = logs["loss_sup"] + 0.1 * logs["loss_unsup"] + 0.25 * 0.4 * loss
+    total = logs["loss_sup"] + method.unsup_weight * logs["loss_unsup"]
+    total += 0.25 * 0.4 * loss
     np.testing.assert_allclose(logs["loss"], total, rtol=1e-5)
 
 
