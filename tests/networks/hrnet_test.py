@@ -13,6 +13,8 @@ from tfseg.networks.layers import batch_norm
 
 @functools.lru_cache(maxsize=None)
 def network():
+    # Initial values do not depend on which tests came before.
+    keras.utils.set_random_seed(0)
     return hrnet.build(num_classes=19, width=18)
 
 
@@ -108,9 +110,7 @@ def test_head_starts_from_narrow_normals_and_pytorchs_biases():
     for layer in (merge, classifier):
         kernel, bias = layer.kernel.numpy(), np.abs(layer.bias.numpy())
         np.testing.assert_allclose(kernel.std(), 0.001, rtol=0.05)
-        # The largest of so many, of a million draws one is below.
-        least = 1e-6 ** (1 / len(bias))
-        assert least * 270**-0.5 < bias.max() < 270**-0.5
+        assert 0.8 * 270**-0.5 < bias.max() < 270**-0.5
 
 
 def test_options_reach_encoder_and_decoder(monkeypatch):
