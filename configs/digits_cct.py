@@ -20,6 +20,7 @@ def get_config(arg=""):
     variant, arg = config_lib.take(arg, "variant", "none")
     config = digits_supervised.get_config(arg)
     config.method = cross_consistency.get("cct")
+    config.method.unsup_weight = 10.0
     cross_consistency.vary(config, variant)
     for kind, count in config.method.decoders.items():
         config.method.decoders[kind] = min(count, 1)
