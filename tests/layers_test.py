@@ -42,6 +42,7 @@ LAYERS = [
         "evaluate",
         "examples",
         "packed",
+        "precision",
         "export",
         "inspection",
         "inspection_page",

@@ -94,7 +94,9 @@ _RULES = {
     "evaluate.absent": _one_of("nan", "zero"),
     "runtime.strategy": _one_of("mirrored", "multi_worker"),
     "runtime.replicas": _NOT_NEGATIVE,
-    "runtime.precision": _one_of("float32", "mixed_float16", "mixed_bfloat16"),
+    "runtime.precision": _one_of(
+        "auto", "float32", "mixed_float16", "mixed_bfloat16"
+    ),
 }
 
 
@@ -231,6 +233,7 @@ def base_config():
                 "strategy": "mirrored",
                 # 0 = every GPU, or one CPU replica where there is none.
                 "replicas": 0,
+                # "auto": a mixed one where a training step is faster so.
                 "precision": "float32",
                 "xla": False,
                 "deterministic": False,

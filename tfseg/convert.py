@@ -8,6 +8,7 @@ it.
 """
 
 import contextlib
+import copy
 import os
 import tempfile
 
@@ -64,6 +65,10 @@ def convert(
         )
     config_lib.validate(config)
     keras.utils.set_random_seed(config.seed)
+    if config.runtime.precision == "auto":
+        # There is no training to be faster.
+        config = copy.deepcopy(config)
+        config.runtime.precision = "float32"
     keras.mixed_precision.set_global_policy(config.runtime.precision)
     if part == "encoder":
         return _convert_encoder(config, source, out, branch, partial)

@@ -94,7 +94,11 @@ def claim(workdir, config):
     path = os.path.join(workdir, "config.json")
     if not os.path.exists(path):
         return
-    lines = config_lib.difference(read_json(path), config.to_dict())
+    old, new = read_json(path), config.to_dict()
+    if new["runtime"]["precision"] == "auto":
+        # It stays what it was found to be.
+        new["runtime"]["precision"] = old["runtime"]["precision"]
+    lines = config_lib.difference(old, new)
     if lines:
         raise ValueError(
             f"{workdir} holds a run with another config (old -> new):\n  "

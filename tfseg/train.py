@@ -13,7 +13,7 @@ from tensorflow import keras
 
 from tfseg import config as config_lib
 from tfseg import domains as domain_lib
-from tfseg import lookup, pseudo_labels, runs
+from tfseg import lookup, precision, pseudo_labels, runs
 from tfseg import session as session_lib
 from tfseg import strategy as strategies
 
@@ -43,6 +43,8 @@ def train(config, workdir):
     for stage in stages:
         _check_batches(stage, strategy)
     strategies.check_xla(config.runtime.xla, strategy)
+    config = copy.deepcopy(config)
+    precision.resolve(config, workdir, strategy)
     _set_runtime(config)
     return _run(config, workdir, strategy)
 
@@ -87,6 +89,7 @@ def _run(config, workdir, strategy, domains=None):
     worker, _ = strategies.worker(strategy)
     runs.claim(workdir, config)
     with _log_file(workdir, worker):
+        logging.info("precision: %s", config.runtime.precision)
         domains = domains or domain_lib.open_all(config)
         for domain in domains:
             domain.check_unlabeled(_method(config))
