@@ -64,6 +64,7 @@ class MovingAverage(keras.callbacks.Callback):
             steps_done = tf.cast(self.model.step, tf.float32)
             decay = tf.minimum(decay, 1.0 - 1.0 / steps_done)
         for teacher, student in self._averaged:
-            teacher.assign(decay * teacher + (1.0 - decay) * student)
+            # Of the ways to write it the one that moves the least memory.
+            teacher.assign_sub((1.0 - decay) * (teacher - student))
         for teacher, student in self._copied:
             teacher.assign(student)
