@@ -49,6 +49,12 @@ flags.register_validator(
     lambda values: set(values or ()) <= set(_POLICIES),
     f"must be of {', '.join(_POLICIES)}",
 )
+_XLA = flags.DEFINE_list(
+    "xla", None, "off, on, or both with a comma between: compiled by XLA."
+)
+flags.register_validator(
+    _XLA, lambda values: set(values or ()) <= {"off", "on"}, "must be off, on"
+)
 _REPEATS = flags.DEFINE_integer(
     "repeats", None, "Times that each case is timed.", lower_bound=1
 )
@@ -62,6 +68,7 @@ def _options(suite):
         "size": _SIZE.value,
         "batch": _BATCH.value,
         "precision": _PRECISION.value,
+        "xla": _XLA.value and [value == "on" for value in _XLA.value],
         "repeats": _REPEATS.value,
     }
     given = {name: value for name, value in given.items() if value is not None}

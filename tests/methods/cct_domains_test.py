@@ -363,4 +363,7 @@ def test_all_ignored_labels_change_nothing():
 def test_bad_weight_is_named_and_passes_are_those_of_all_domains():
     with pytest.raises(ValueError, match="adversarial_weight` must be 0 or"):
         _make(adversarial_weight=-1.0)
-    assert _make().passes(4, 8) == [("train", 4), ("train", 8)] * 2
+    method = _make()
+    one = [("train", 4), ("train", 8)] + [("decoder", 8)] * len(method.kinds)
+    one += [("decoder_input", 8)] * method.kinds.count("i_vat")
+    assert method.passes(4, 8) == one * 2

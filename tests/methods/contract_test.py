@@ -319,7 +319,13 @@ def test_batch_of_one(name):
 @pytest.mark.parametrize("name", lookup.names("methods"))
 def test_passes_name_what_a_step_needs(name):
     passes = make(name).passes(4, 8)
-    assert {kind for kind, _ in passes} <= {"train", "forward", "input"}
+    assert {kind for kind, _ in passes} <= {
+        "train",
+        "forward",
+        "input",
+        "decoder",
+        "decoder_input",
+    }
     assert passes[0][0] == "train" and passes[0][1] >= 4
 
 

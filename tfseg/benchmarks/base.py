@@ -88,11 +88,12 @@ def optimizer():
     return result
 
 
-def training_step(network, image, label):
+def training_step(network, image, label, xla=False):
     """A function that takes one step on the same batch; returns the loss."""
     update = optimizer()
+    update.build(network.trainable_variables)
 
-    @tf.function
+    @tf.function(jit_compile=xla)
     def step():
         with tf.GradientTape() as tape:
             logits = network(image, training=True)

@@ -6,10 +6,16 @@ callbacks (ramp, teacher), on a batch that is in memory; `bare_seconds` the sum
 of the method's `passes`, each measured alone and in turn with the step;
 `ratio`, the overhead, is the first over the second. A bare "train" pass is
 forward, backward and an update by the same optimizer; a bare "forward" one is
-in inference mode. `peak_mib` is the peak of the process above what it had
-before it built the networks, after the step.
+in inference mode. `callbacks_share` is the part of a step that its callbacks
+take; `traces` counts how often the step was traced in all. `peak_mib` is the
+peak of the process above what it had before it built the networks, after the
+step.
 """
 
+import collections
+import itertools
+
+import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
@@ -26,6 +32,8 @@ COLUMNS = (
     "spread",
     "bare_seconds",
     "ratio",
+    "callbacks_share",
+    "traces",
     "images_per_second",
     "peak_mib",
 )
@@ -35,7 +43,14 @@ _DOMAINS = ("first", "second")
 
 
 def run(
-    *, networks, methods, size=256, batch=4, precision=("float32",), repeats=5
+    *,
+    networks,
+    methods,
+    size=256,
+    batch=4,
+    precision=("float32",),
+    xla=(False,),
+    repeats=5,
 ):
     """Measures methods one after the other.
 
@@ -45,49 +60,56 @@ def run(
       size: side of the crops, pixels.
       batch: labeled images in a step; there are twice as many unlabeled ones.
       precision: Keras policies.
+      xla: whether XLA compiles the step and the passes; both are possible.
       repeats: times that a step is timed.
 
     Yields:
       Records.
     """
-    for network, network_options in networks.items():
-        for policy in precision:
-            for name, options in methods.items():
-                result = base.fresh(
-                    measure,
-                    network_options,
-                    options,
-                    size,
-                    batch,
-                    policy,
-                    repeats,
-                )
-                yield {
-                    "case": name,
-                    "network": network,
-                    "precision": policy,
-                    "size": size,
-                    "labeled": batch,
-                    "unlabeled": 2 * batch,
-                    **result,
-                }
+    cases = itertools.product(networks, precision, xla, methods)
+    for network, policy, compiled, name in cases:
+        result = base.fresh(
+            measure,
+            networks[network],
+            methods[name],
+            size,
+            batch,
+            policy,
+            compiled,
+            repeats,
+        )
+        yield {
+            "case": name + compiled * ", XLA",
+            "network": network,
+            "precision": policy,
+            "xla": compiled,
+            "size": size,
+            "labeled": batch,
+            "unlabeled": 2 * batch,
+            **result,
+        }
 
 
-def measure(network_options, options, size, batch, policy, repeats):
+def measure(network_options, options, size, batch, policy, xla, repeats):
     """One record without its name; to be called in a fresh process."""
     lookup.module("networks", network_options["name"])
     before = base.peak_mib()
     keras.mixed_precision.set_global_policy(policy)
     method = build_method(network_options, options)
-    step = training_step(method, examples(method, batch, 2 * batch, size))
+    step = Step(method, examples(method, batch, 2 * batch, size), xla)
     base.seconds({"step": step}, repeats=1)
     peak = base.peak_mib() - before
     # Without the strategy: what the method adds counts, whatever it is.
     network = base.build_network(network_options)
-    passes = bare_passes(network, method.passes(batch, 2 * batch), size)
-    times = base.seconds({"step": step, **passes}, repeats)
-    whole = times.pop("step")
-    bare = [sum(seconds) for seconds in zip(*times.values())]
+    counts = collections.Counter(
+        f"{kind} {images}" for kind, images in method.passes(batch, 2 * batch)
+    )
+    passes = bare_passes(network, counts, size, xla)
+    times = base.seconds(
+        {"step": step, "callbacks": step.callbacks, **passes}, repeats
+    )
+    whole, callbacks = times.pop("step"), times.pop("callbacks")
+    bare = sum(count * np.array(times[name]) for name, count in counts.items())
     summary = base.summary(whole)
     images = bool(method.LABELED_VIEW) * batch
     images += bool(method.UNLABELED_VIEW) * 2 * batch
@@ -96,9 +118,11 @@ def measure(network_options, options, size, batch, policy, repeats):
         **summary,
         "bare_seconds": base.summary(bare)["seconds"],
         "ratio": base.ratio(whole, bare),
+        "callbacks_share": base.ratio(callbacks, whole),
+        "traces": step.train.experimental_get_tracing_count(),
         "images_per_second": images / summary["seconds"],
         "peak_mib": peak,
-        "passes": list(passes),
+        "passes": counts,
     }
 
 
@@ -148,50 +172,67 @@ def examples(method, labeled, unlabeled, size):
     return dict.fromkeys(_DOMAINS, batch) if method.SEVERAL_DOMAINS else batch
 
 
-def training_step(method, batch):
-    """A function that takes one step of a method, callbacks included."""
-    callbacks = method.step_callbacks()
-    for callback in callbacks:
-        callback.set_model(method)
+class Step:
+    """Takes a step of a method on the same batch, and returns its loss.
 
-    @tf.function
-    def train():
-        return method.distribute_strategy.run(method.train_step, (batch,))
+    Args:
+      method: compiled, with a built optimizer.
+      batch: see `examples`.
+      xla: whether XLA compiles it.
+    """
 
-    def step():
-        for callback in callbacks:
+    def __init__(self, method, batch, xla=False):
+        self.method = method
+        self._callbacks = method.step_callbacks()
+        for callback in self._callbacks:
+            callback.set_model(method)
+        in_replica = tf.function(method.train_step, jit_compile=xla)
+        self.train = tf.function(
+            lambda: method.distribute_strategy.run(in_replica, (batch,))
+        )
+
+    def __call__(self):
+        for callback in self._callbacks:
             callback.on_train_batch_begin(0)
-        result = train()
-        for callback in callbacks:
+        result = self.train()
+        for callback in self._callbacks:
             callback.on_train_batch_end(0)
         return result["loss"]
 
-    return step
+    def callbacks(self):
+        """What a step does besides the training step; waits for it."""
+        for callback in self._callbacks:
+            callback.on_train_batch_begin(0)
+            callback.on_train_batch_end(0)
+        return self.method.step.read_value()
 
 
-def bare_passes(network, passes, size):
-    """{description: function} of the passes that a method names."""
+def bare_passes(network, names, size, xla=False):
+    """{name: function} of passes, "KIND IMAGES"."""
     kinds = {
         "train": base.training_step,
         "forward": _forward,
         "input": _input,
+        "decoder": _decoder,
+        "decoder_input": _decoder_input,
     }
     functions = {}
-    for place, (kind, count) in enumerate(passes):
-        name = f"{place}: {kind} {count}"
-        functions[name] = kinds[kind](network, *base.examples(count, size))
+    for name in names:
+        kind, images = name.split()
+        image, label = base.examples(int(images), size)
+        functions[name] = kinds[kind](network, image, label, xla)
     return functions
 
 
-def _forward(network, image, label):
+def _forward(network, image, label, xla):
     del label
-    return tf.function(lambda: network(image, training=False))
+    return tf.function(lambda: network(image, training=False), jit_compile=xla)
 
 
-def _input(network, image, label):
+def _input(network, image, label, xla):
     del label
 
-    @tf.function
+    @tf.function(jit_compile=xla)
     def gradient():
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(image)
@@ -199,3 +240,30 @@ def _input(network, image, label):
         return tape.gradient(logits, image)
 
     return gradient
+
+
+def _decoder(network, image, label, xla, inputs_only=False):
+    del label
+    decoder = network.new_decoder()
+    features = network.encoder(image)
+    top = features[network.encoder.top]
+    variables = [] if inputs_only else decoder.trainable_variables
+    update = base.optimizer()
+    update.build(variables)
+
+    @tf.function(jit_compile=xla)
+    def step():
+        with tf.GradientTape() as tape:
+            tape.watch(top)
+            seen = {**features, network.encoder.top: top}
+            logits = decoder.logits(decoder.embed(seen, training=True))
+            loss = tf.reduce_mean(tf.square(tf.nn.softmax(logits)))
+        *gradients, gradient = tape.gradient(loss, [*variables, top])
+        update.apply_gradients(zip(gradients, variables))
+        return gradient
+
+    return step
+
+
+def _decoder_input(network, image, label, xla):
+    return _decoder(network, image, label, xla, inputs_only=True)

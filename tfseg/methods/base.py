@@ -117,7 +117,8 @@ class Method(keras.Model):
         Returns:
           List of (kind, number of images). Kinds: "train" (forward, backward
           and update of one network), "forward", "input" (forward, and
-          backward to the image).
+          backward to the image); "decoder" and "decoder_input" are "train"
+          and "input" of a decoder alone, from the features.
         """
         raise NotImplementedError
 

@@ -74,7 +74,11 @@ class CCT(cross_consistency.CrossConsistency):
         return self.report(loss=loss, loss_sup=loss_sup, **terms)
 
     def passes(self, labeled, unlabeled):
-        return [("train", labeled), ("train", unlabeled)]
+        return [
+            ("train", labeled),
+            ("train", unlabeled),
+            *self.draw.passes(self.kinds, unlabeled),
+        ]
 
 
 build = CCT

@@ -166,7 +166,11 @@ class CCTDomains(cross_consistency.CrossConsistency):
         return losses.cross_entropy(logits, label, normalizer=num_valid)
 
     def passes(self, labeled, unlabeled):
-        one = [("train", labeled), ("train", unlabeled)]
+        one = [
+            ("train", labeled),
+            ("train", unlabeled),
+            *self.draw.passes(self.kinds, unlabeled),
+        ]
         return one * self.updates_per_step
 
 

@@ -116,6 +116,19 @@ class Drawer:
         lookup.check_arguments(cls, options, "config.method.perturbations")
         return cls(**options)
 
+    def passes(self, names, images):
+        """What the decoders must compute in a step, see `Method.passes`.
+
+        Args:
+          names: kinds.
+          images: in the step.
+        """
+        directions = names.count("i_vat") * self.vat["iterations"]
+        return [
+            *[("decoder", images)] * len(names),
+            *[("decoder_input", images)] * directions,
+        ]
+
     def __call__(self, names, z, prediction, method):
         """A perturbation for each decoder.
 
