@@ -156,24 +156,29 @@ def evaluation_batches(pool, *, batch):
       ValueError: a file has no readable header.
     """
     rows, starts = _runs_of_one_size(pool.sizes(), batch)
-    ends = [*starts[1:], len(rows)]
-    rows = tf.constant(rows, tf.int64)
+    counts = np.diff([*starts, len(rows)])
+    numbers = tf.constant(np.repeat(np.arange(len(starts)), counts), tf.int64)
+    counts = tf.constant(counts, tf.int64)
 
     def example(image, label):
         image = decode.decode_image(image)
         return image, decode.decode_label(label, pool.code)
 
-    def one_batch(start, stop):
-        chosen = tf.data.Dataset.from_tensor_slices(rows[start:stop])
-        examples = pool.fetch(chosen).map(
-            example, tf.data.AUTOTUNE, deterministic=True
-        )
-        return examples.batch(batch)
-
-    spans = tf.data.Dataset.from_tensor_slices(
-        (tf.constant(starts, tf.int64), tf.constant(ends, tf.int64))
+    rows = tf.data.Dataset.from_tensor_slices(tf.constant(rows, tf.int64))
+    examples = pool.fetch(rows).map(
+        example, tf.data.AUTOTUNE, deterministic=True
     )
-    return spans.flat_map(one_batch).prefetch(1)
+    numbered = tf.data.Dataset.zip(
+        (tf.data.Dataset.from_tensor_slices(numbers), examples)
+    )
+    # Not a flat_map over the batches: that sets up reading and decoding anew
+    # for each of them, which takes longer than a small batch itself.
+    batches = numbered.group_by_window(
+        lambda number, _: number,
+        lambda _, group: group.batch(batch),
+        window_size_func=lambda number: counts[number],
+    )
+    return batches.map(lambda _, pair: pair).prefetch(1)
 
 
 def _runs_of_one_size(sizes, batch):
