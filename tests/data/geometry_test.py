@@ -104,19 +104,18 @@ def test_small_image_is_held_whole_and_padded_invalid():
 
 
 def test_random_windows_stay_inside_and_cover_the_scales():
+    @tf.function
+    def draw(seed):
+        size = tf.constant([100, 120])
+        matrix = geometry.random_window(
+            size, seed, crop=(32, 32), scale=(0.5, 2.0), flip_rate=0.5
+        )
+        return matrix, geometry.inside(size, matrix, crop=(32, 32))
+
     scales, tops = [], []
     for seed in range(300):
-        matrix = geometry.random_window(
-            tf.constant([100, 120]),
-            tf.constant([seed, 0]),
-            crop=(32, 32),
-            scale=(0.5, 2.0),
-            flip_rate=0.5,
-        ).numpy()
-        valid = geometry.inside(
-            tf.constant([100, 120]), tf.constant(matrix), crop=(32, 32)
-        )
-        assert valid.numpy().all()
+        matrix, valid = (x.numpy() for x in draw(tf.constant([seed, 0])))
+        assert valid.all()
         scales.append(1 / matrix[1, 1])
         tops.append(matrix[1, 2])
     assert 0.5 <= min(scales) < 0.53 and 1.9 < max(scales) <= 2.0
@@ -332,3 +331,39 @@ def test_wrong_option_is_named(field, value):
     config.data[field] = value
     with pytest.raises(ValueError, match=f"`config.data.{field}` must be"):
         config_lib.validate(config)
+
+
+@pytest.mark.parametrize("crop", [(48, 40), (9, 11)])
+def test_an_upright_window_is_the_warp_without_a_rotation(crop):
+    random = np.random.default_rng(3)
+    image = tf.constant(random.integers(0, 256, (37, 53, 3)), tf.uint8)
+    label = tf.constant(random.integers(0, 21, (37, 53)), tf.int32)
+
+    @tf.function
+    def both(seed):
+        matrix = geometry.random_window(
+            tf.constant([37, 53]),
+            seed,
+            crop=crop,
+            scale=(0.4, 2.5),
+            flip_rate=0.5,
+        )
+        return [
+            (
+                *geometry.warp_image(
+                    image, matrix, crop=crop, pad_color=(1, 2, 3), upright=way
+                ),
+                geometry.warp_label(label, matrix, crop=crop, upright=way),
+            )
+            for way in (False, True)
+        ]
+
+    padded = 0
+    for seed in range(60):
+        expected, found = both(tf.constant([seed, 5]))
+        np.testing.assert_allclose(found[0], expected[0], atol=2e-3)
+        for a, b in zip(found[1:], expected[1:]):
+            np.testing.assert_array_equal(a, b)
+        padded += not tf.reduce_all(found[1])
+    # The small crop lies inside of the image whatever the scale.
+    assert (padded > 0) == (crop == (48, 40))

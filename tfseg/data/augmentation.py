@@ -33,6 +33,10 @@ class Augmentation:
         names = [field.name for field in dataclasses.fields(cls)]
         return cls(**{name: data[name] for name in names})
 
+    @property
+    def _upright(self):
+        return not (self.rotation or self.transpose_rate)
+
     def random_window(self, image_size, seed):
         """float32 [3, 3], see `geometry.random_window`."""
         return geometry.random_window(
@@ -49,12 +53,18 @@ class Augmentation:
     def warp_image(self, image, matrix):
         """float32 [h, w, 3] and bool [h, w], see `geometry.warp_image`."""
         return geometry.warp_image(
-            image, matrix, crop=self.crop, pad_color=self.pad_color
+            image,
+            matrix,
+            crop=self.crop,
+            pad_color=self.pad_color,
+            upright=self._upright,
         )
 
     def warp_label(self, label, matrix):
         """int32 [h, w], see `geometry.warp_label`."""
-        return geometry.warp_label(label, matrix, crop=self.crop)
+        return geometry.warp_label(
+            label, matrix, crop=self.crop, upright=self._upright
+        )
 
     def strong(self, image, valid, seed):
         """float32 [h, w, 3]: `photometric.strong`, padding left as it is."""

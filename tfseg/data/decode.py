@@ -139,8 +139,10 @@ def _checked_png(contents):
 def _decode_indices(contents, header, code):
     bits = tf.cast(header[_BIT_DEPTH], tf.int32)
     gray = tf.io.decode_png(_as_gray(contents, header), channels=1)
+    values = tf.cast(gray[..., 0], tf.int32)
     stretch = 255 // (tf.bitwise.left_shift(1, bits) - 1)
-    values = tf.cast(gray[..., 0], tf.int32) // stretch
+    # Nearly all masks have 8 bits, and a division of whole numbers is slow.
+    values = tf.cond(stretch == 1, lambda: values, lambda: values // stretch)
     if code.index_labels == mask_code.MaskCode.index_labels:
         return values
     return tf.gather(tf.constant(code.index_labels, tf.int32), values)

@@ -35,7 +35,7 @@ def strong(
     image = _maybe(
         jitter_rate, seeds[0], image, lambda x: _jitter(x, seeds[1], jitter)
     )
-    image = _maybe(gray_rate, seeds[2], image, lambda x: _gray(x) + 0 * x)
+    image = _maybe(gray_rate, seeds[2], image, _gray)
     return _maybe(
         blur_rate, seeds[3], image, lambda x: _blur(x, seeds[4], blur_sigma)
     )
@@ -49,18 +49,29 @@ def _maybe(rate, seed, image, change):
 
 
 def _gray(image):
-    return tf.reduce_sum(image * _LUMA, -1, keepdims=True)
+    return _mix(image, tf.tile(_luma(), [1, 3]))
+
+
+def _luma():
+    return tf.constant(_LUMA)[:, None]
+
+
+def _mix(image, matrix):
+    """Colors times a matrix: a sum over three channels is slow otherwise."""
+    colors = tf.reshape(image, [-1, 3]) @ matrix
+    return tf.reshape(colors, tf.shape(image))
 
 
 def _jitter(image, seed, amounts):
     draw = tf.random.stateless_uniform([4], seed, -1.0, 1.0)
     brightness, contrast, saturation, hue = tf.unstack(draw * amounts)
-    image = _clip(image * (1 + brightness))
-    mean = tf.reduce_mean(_gray(image))
-    image = _clip(mean + (image - mean) * (1 + contrast))
-    gray = _gray(image)
-    image = _clip(gray + (image - gray) * (1 + saturation))
-    return tf.image.adjust_hue(image / 255.0, hue) * 255.0
+    image = tf.minimum(image * (1 + brightness), 255.0)
+    mean = tf.reduce_mean(tf.reshape(image, [-1, 3]) @ _luma())
+    image = _clip(image * (1 + contrast) - mean * contrast)
+    gray = tf.tile(_luma(), [1, 3])
+    image = _clip(_mix(image, (1 + saturation) * tf.eye(3) - saturation * gray))
+    # The raw one: hue does not depend on the range, here [0, 255].
+    return tf.raw_ops.AdjustHue(images=image, delta=hue)
 
 
 def _clip(image):
