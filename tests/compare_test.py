@@ -56,22 +56,22 @@ def test_table_has_means_and_differences_seed_by_seed():
 
 
 def test_script(folder, tmp_path):
+    path = "configs/folder_supervised.py"
     words = [
-        "--configs=configs/folder_supervised.py",
+        f"--configs={path},{path}:labels=3",
         f"--arg=dir={folder},crop=16,steps=1",
         "--seeds=0",
         f"--workdir={tmp_path / 'runs'}",
     ]
     done = miniature.run("compare", *words)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "folder_supervised" in done.stdout
+    lines = [line.split()[0] for line in done.stdout.splitlines()[1:]]
+    assert lines == ["folder_supervised", "folder_supervised-3"]
     # An argument of its own, in a folder of its own.
-    words[0] += ":labels=3"
-    done = miniature.run("compare", *words)
-    assert done.returncode == 0, done.stderr[-2000:]
-    workdir = tmp_path / "runs" / "folder_supervised-3" / "0"
-    config = json.loads((workdir / "config.json").read_text())
-    assert config["split"]["num_labeled"] == 3
+    for row, labels in zip(lines, (0, 3)):
+        workdir = tmp_path / "runs" / row / "0"
+        config = json.loads((workdir / "config.json").read_text())
+        assert config["split"]["num_labeled"] == labels
     words[0] = "--configs=configs/nothing.py"
     done = miniature.run("compare", *words)
     assert done.returncode == 1 and "no such config file" in done.stderr

@@ -41,7 +41,8 @@ def folders(tmp_path_factory):
 def _config(folders, **options):
     config = miniature.config(folders[0], "supervised")
     config.train.unlabeled_batch = 2
-    config.train.num_pictures = 0
+    config.train.evaluate_every = 3
+    config.train.checkpoint_every = 4
     config.domains = {
         "second": {"dataset": {"name": "folder", "dir": str(folders[1])}}
     }

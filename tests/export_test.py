@@ -99,6 +99,11 @@ def _saved(tmp_path_factory):
     return network, path
 
 
+@pytest.fixture(name="loaded", scope="module")
+def _loaded(saved):
+    return tf.saved_model.load(str(saved[1]))
+
+
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_loads_in_a_process_without_tfseg(policy, tmp_path):
     network = _toy(policy)
@@ -130,9 +135,8 @@ def test_loads_in_a_process_without_tfseg(policy, tmp_path):
         }
 
 
-def test_signatures_have_clean_names(saved):
-    network, path = saved
-    signatures = tf.saved_model.load(str(path)).signatures
+def test_signatures_have_clean_names(loaded):
+    signatures = loaded.signatures
     assert set(signatures) == {"serving_default", "from_encoded"}
     for name, given, shape in [
         ("serving_default", "images", [None, None, None, 3]),
@@ -173,9 +177,8 @@ def test_saved_model_cli_lists_the_signatures(saved):
         assert line in shown
 
 
-def test_encoded_images_of_every_kind_become_rgb(saved):
-    network, path = saved
-    model = tf.saved_model.load(str(path))
+def test_encoded_images_of_every_kind_become_rgb(saved, loaded):
+    network, _ = saved
     rgb = _images(4, 5, 3)
     alpha = np.concatenate([rgb, _images(4, 5, 1)], -1)
     palette = Image.fromarray(rgb).quantize(16)
@@ -189,7 +192,7 @@ def test_encoded_images_of_every_kind_become_rgb(saved):
         (buffer.getvalue(), np.asarray(palette.convert("RGB"))),
     ]
     encoded = tf.constant([data for data, _ in kinds])
-    outputs = model.signatures["from_encoded"](encoded=encoded)
+    outputs = loaded.signatures["from_encoded"](encoded=encoded)
     images = np.stack([image for _, image in kinds])
     _check(
         {key: value.numpy() for key, value in outputs.items()},
@@ -197,13 +200,12 @@ def test_encoded_images_of_every_kind_become_rgb(saved):
     )
 
 
-def test_encoded_jpeg(saved):
-    network, path = saved
+def test_encoded_jpeg(saved, loaded):
+    network, _ = saved
     image = np.full([16, 16, 3], 77, np.uint8)
     data = tf.io.encode_jpeg(image)
     decoded = tf.io.decode_jpeg(data).numpy()
-    model = tf.saved_model.load(str(path))
-    outputs = model.signatures["from_encoded"](encoded=data[None])
+    outputs = loaded.signatures["from_encoded"](encoded=data[None])
     _check(
         {key: value.numpy() for key, value in outputs.items()},
         _expected(network, decoded[None]),
@@ -218,10 +220,9 @@ def test_encoded_jpeg(saved):
         ([b"no image"], "(?i)unknown image file format"),
     ],
 )
-def test_bad_encoded_images_are_named(saved, encoded, message):
-    model = tf.saved_model.load(str(saved[1]))
+def test_bad_encoded_images_are_named(loaded, encoded, message):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
-        model.signatures["from_encoded"](
+        loaded.signatures["from_encoded"](
             encoded=tf.constant(encoded, tf.string)
         )
 

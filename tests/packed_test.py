@@ -60,6 +60,8 @@ def test_a_run_by_windows_resumes_bit_by_bit(config, tmp_path, monkeypatch):
     monkeypatch.setattr(records, "IN_MEMORY_BYTES", 0)
     monkeypatch.setattr(records, "WINDOW_BYTES", 4000)
     whole, resumed = str(tmp_path / "whole"), str(tmp_path / "resumed")
+    config = config.copy_and_resolve_references()
+    config.train.checkpoint_every = 4
     first = train.train(config, whole)
     shutil.copytree(whole, resumed)
     for path in glob.glob(f"{resumed}/checkpoints/last/ckpt-6.*"):

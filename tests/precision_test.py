@@ -7,8 +7,9 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tests import miniature
-from tfseg import precision, runs, train
+from tfseg import precision, runs
 from tfseg import strategy as strategies
+from tfseg import train
 
 
 @pytest.fixture(autouse=True)

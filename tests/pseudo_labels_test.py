@@ -32,8 +32,6 @@ def folder(tmp_path_factory):
 def _config(folder, teacher="supervised", **changes):
     config = miniature.config(folder, "supervised")
     config.train.unlabeled_batch = 4
-    config.train.evaluate_every = 6
-    config.train.num_pictures = 0
     config.method = cross_supervision.get("self_training")
     if teacher != "supervised":
         config.method.teacher = cross_supervision.get(teacher)

@@ -26,11 +26,22 @@ def _float32():
     keras.mixed_precision.set_global_policy("float32")
 
 
+def _config(folder, **overrides):
+    """Validates, draws and saves also on the way."""
+    return miniature.config(
+        folder,
+        train__evaluate_every=3,
+        train__checkpoint_every=2,
+        train__num_pictures=1,
+        **overrides,
+    )
+
+
 @pytest.fixture(scope="module")
 def finished(folder, tmp_path_factory):
     """(workdir, summary) of one whole run."""
     workdir = str(tmp_path_factory.mktemp("runs") / "cutmix")
-    return workdir, train.train(miniature.config(folder), workdir)
+    return workdir, train.train(_config(folder), workdir)
 
 
 def _events(folder):
@@ -123,13 +134,13 @@ def test_loaded_network_is_the_deployed_one(finished):
 
 def test_same_command_again_changes_nothing(folder, finished):
     workdir, summary = finished
-    again = train.train(miniature.config(folder), workdir)
+    again = train.train(_config(folder), workdir)
     assert again == summary
 
 
 def test_two_runs_with_one_seed_are_identical(folder, finished, tmp_path):
     _, summary = finished
-    other = train.train(miniature.config(folder), str(tmp_path / "b"))
+    other = train.train(_config(folder), str(tmp_path / "b"))
     assert other["sha256"] == summary["sha256"]
     config = miniature.config(folder)
     config.seed = 1
@@ -140,7 +151,7 @@ def test_two_runs_with_one_seed_are_identical(folder, finished, tmp_path):
 
 def test_other_config_is_refused_with_the_difference(folder, finished):
     workdir, _ = finished
-    config = miniature.config(folder, method__threshold=0.5)
+    config = _config(folder, method__threshold=0.5)
     with pytest.raises(
         ValueError, match="config.method.threshold: 0.97 -> 0.5"
     ):
@@ -155,7 +166,7 @@ def test_other_images_are_refused(folder, finished, tmp_path):
     (folder / "labels" / "im00.png").rename(folder / "labels" / "new.png")
     try:
         with pytest.raises(ValueError, match=split["digest"]):
-            train.train(miniature.config(folder), workdir)
+            train.train(_config(folder), workdir)
     finally:
         extra.rename(folder / "images" / "im00.png")
         (folder / "labels" / "new.png").rename(folder / "labels" / "im00.png")
@@ -173,7 +184,13 @@ def test_mixed_precision_with_xla(folder, tmp_path, precision):
 
 
 def test_not_finite_stops_and_keeps_the_last_checkpoint(folder, tmp_path):
-    config = miniature.config(folder, "supervised", train__report_every=3)
+    config = miniature.config(
+        folder,
+        "supervised",
+        train__report_every=3,
+        train__evaluate_every=3,
+        train__checkpoint_every=2,
+    )
     config.optimizer.name = "sgd"
     config.optimizer.learning_rate = 1e38
     workdir = str(tmp_path / "run")
@@ -207,7 +224,9 @@ def test_without_validation_the_last_checkpoint_is_deployed(folder, tmp_path):
 
 def test_resume_of_two_replicas_is_bit_identical(folder, tmp_path):
     """Each replica normalizes by its own batch; a checkpoint has the mean."""
-    config = miniature.config(folder, runtime__replicas=2)
+    config = miniature.config(
+        folder, runtime__replicas=2, train__checkpoint_every=4
+    )
     whole, resumed = str(tmp_path / "whole"), str(tmp_path / "resumed")
     summary = train.train(config, whole)
     shutil.copytree(whole, resumed)
@@ -241,7 +260,8 @@ def test_photographs_of_any_size_and_mode(tmp_path):
         Image.new("L", size, i % 3).save(folder / "labels" / f"{name}.png")
     (folder / "splits").mkdir()
     (folder / "splits" / "val.txt").write_text("more/L0\nmore/P4\nim00\n")
-    summary = train.train(miniature.config(folder), str(tmp_path / "run"))
+    config = miniature.config(folder, train__num_pictures=1)
+    summary = train.train(config, str(tmp_path / "run"))
     assert summary["steps"] == 6 and 0 <= summary["best_miou"] <= 1
 
 
@@ -264,6 +284,7 @@ def test_pretrained_variables_have_a_rate_of_their_own(
             runtime__replicas=2,
             runtime__precision=precision,
             optimizer__pretrained_multiplier=multiplier,
+            split__validation_fraction=0.0,
         )
         train.train(config, workdir)
         network = runs.load(workdir, "last").network

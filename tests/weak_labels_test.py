@@ -41,8 +41,18 @@ def _config(folder, **overrides):
     config = miniature.config(folder, "supervised", **overrides)
     weak_labels.set_classifier(config)
     config.train.unlabeled_batch = 4
-    config.train.num_pictures = 0
     config.split.validation_fraction = 0.34
+    return config
+
+
+def _learning_config(folder):
+    config = _config(
+        folder,
+        train__steps=40,
+        train__evaluate_every=40,
+        train__checkpoint_every=40,
+    )
+    config.optimizer.learning_rate = 0.01
     return config
 
 
@@ -50,8 +60,7 @@ def _config(folder, **overrides):
 def labeled(folder, tmp_path_factory):
     """Workdir of a finished classifier with its labels."""
     workdir = tmp_path_factory.mktemp("runs") / "cam"
-    config = _config(folder, train__steps=40, train__evaluate_every=40)
-    config.optimizer.learning_rate = 0.01
+    config = _learning_config(folder)
     output = workdir / "pseudo_labels"
     labeling.write(config, str(workdir), str(output), **SETTINGS)
     return workdir
@@ -95,8 +104,7 @@ def test_the_classifier_learns_from_the_classes_of_the_same_images(folder):
 
 
 def test_run_again_it_is_done_and_other_settings_are_refused(folder, labeled):
-    config = _config(folder, train__steps=40, train__evaluate_every=40)
-    config.optimizer.learning_rate = 0.01
+    config = _learning_config(folder)
     output = labeled / "pseudo_labels"
     before = {p: p.stat().st_mtime_ns for p in output.rglob("*.png")}
     labeling.write(config, str(labeled), str(output), **SETTINGS)

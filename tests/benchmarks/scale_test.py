@@ -18,8 +18,16 @@ def test_every_id_stands_for_a_real_image(tmp_path):
 
 
 def test_records_of_the_suite():
-    (record,) = scale.run(numbers=(200,), repeats=1)
+    (record,) = scale.records((200,), repeats=1)
     assert record["case"] == "200 examples" and record["ratio"] == 1
     parts = ("open_seconds", "split_seconds", "batch_seconds")
     assert abs(sum(record[name] for name in parts) - record["seconds"]) < 1e-6
     assert set(scale.COLUMNS) < set(record)
+
+
+def test_replicas_follow(monkeypatch):
+    monkeypatch.setattr(scale, "records", lambda *args: iter(["records"]))
+    monkeypatch.setattr(scale.replicas, "run", lambda **options: [options])
+    first, options = scale.run(networks=1, methods=2, repeats=3)
+    assert first == "records"
+    assert options == {"networks": 1, "methods": 2, "repeats": 15}

@@ -255,25 +255,30 @@ def test_whole_data_set_is_read_quickly_and_without_a_warning(
     assert caplog.text == ""
 
 
+@pytest.fixture(scope="module")
+def whole_voc():
+    with tempfile.TemporaryDirectory() as root:
+        _whole_voc(root)
+        yield root
+
+
 @pytest.mark.parametrize(
     "every, count", [(2, 732), (4, 366), (8, 183), (16, 92)]
 )
-def test_few_labels_of_voc(every, count):
+def test_few_labels_of_voc(whole_voc, every, count):
     """Table 5 of CPS: of VOC's own list; the rest has no labels."""
-    with tempfile.TemporaryDirectory() as root:
-        _whole_voc(root)
-        own = f"{root}/ImageSets/Segmentation/train.txt"
-        config = voc_supervised.get_config(
-            f"dir={root},labeled={own},every={every}"
-        )
-        dataset = examples.open_dataset(config)
-        split = splits.make(
-            labeled_ids_available=list(dataset.records),
-            all_ids=list(dataset.records),
-            partitions=dataset.partitions,
-            class_counts=np.ones([len(dataset.records), 21], int),
-            **config.split,
-        )
+    own = f"{whole_voc}/ImageSets/Segmentation/train.txt"
+    config = voc_supervised.get_config(
+        f"dir={whole_voc},labeled={own},every={every}"
+    )
+    dataset = examples.open_dataset(config)
+    split = splits.make(
+        labeled_ids_available=list(dataset.records),
+        all_ids=list(dataset.records),
+        partitions=dataset.partitions,
+        class_counts=np.ones([len(dataset.records), 21], int),
+        **config.split,
+    )
     assert len(split.labeled) == count
     assert all(name.startswith("2008") for name in split.labeled)
     assert len(split.unlabeled) == 10582

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`launch/multiworker.sh` itself, with workers that only pretend."""
+"""`launch/multiworker.sh`, with workers that pretend and with real ones."""
 
+import json
 import os
 import subprocess
 import time
 
+import numpy as np
 import pytest
 
 from tests import miniature
+from tfseg import runs, train
 
 _WORKER = """#!/bin/bash
 if [ "$1" = - ]; then cat >/dev/null; echo x; exit 0; fi
@@ -62,3 +65,39 @@ def test_usage(words):
     )
     assert done.returncode == 1
     assert "NUM_WORKERS" in done.stderr
+
+
+def _steps(workdir):
+    path = os.path.join(workdir, "metrics.jsonl")
+    return [json.loads(line)["step"] for line in open(path)]
+
+
+def test_two_workers_end_with_the_weights_of_one(tmp_path):
+    folder = miniature.make_folder(tmp_path / "mine")
+    # More steps than the workers go without asking each other to stop; and
+    # pictures, which the chief draws alone.
+    config = miniature.config(folder, train__steps=12, train__num_pictures=1)
+    # Else each worker normalizes by the statistics of its own part.
+    config.network.batch_norm.synchronized = True
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    train.train(config, one)
+    arguments = miniature.command("train")
+    done = subprocess.run(
+        [
+            "launch/multiworker.sh",
+            "2",
+            *miniature.flags(config),
+            f"--workdir={two}",
+        ],
+        cwd=arguments["cwd"],
+        env={**arguments["env"], "PYTHON": arguments["args"][0]},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    nets = [runs.load(workdir, "last").network for workdir in (one, two)]
+    for a, b in zip(nets[0].variables, nets[1].variables):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert sorted(os.listdir(two)) >= ["checkpoints", "config.json"]
+    assert _steps(one) == _steps(two)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`launch.train` as a user runs it: killed, stopped, wrong, on two workers."""
+"""`launch.train` as a user runs it: killed, stopped, wrong."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def _summary(workdir):
     return json.load(open(os.path.join(workdir, "summary.json")))
 
 
-def _long_flags(folder, steps=40):
+def _long_flags(folder, steps=20):
     """Saves at every step, so that a kill at random hits a save often."""
     config = miniature.config(
         folder,
@@ -55,7 +55,8 @@ def test_killed_run_ends_bit_identical(folder, tmp_path):
     done = miniature.run("train", *flags, f"--workdir={whole}")
     assert done.returncode == 0, done.stderr[-3000:]
     draw = random.Random(0)
-    for step in (3, 17):
+    # Before and after the first validation.
+    for step in (3, 12):
         process = subprocess.Popen(
             **miniature.command("train", *flags, f"--workdir={killed}"),
             stderr=subprocess.DEVNULL,
@@ -67,7 +68,7 @@ def test_killed_run_ends_bit_identical(folder, tmp_path):
         assert process.wait() == -signal.SIGKILL
     # What a kill in the middle of a write leaves behind.
     last = os.path.join(killed, "checkpoints", "last")
-    with open(os.path.join(last, "ckpt-39.data-00000-of-00001"), "wb") as f:
+    with open(os.path.join(last, "ckpt-19.data-00000-of-00001"), "wb") as f:
         f.write(b"half")
     with open(os.path.join(killed, "metrics.jsonl"), "a") as file:
         file.write('{"step": 99, "tra')
@@ -156,32 +157,3 @@ def test_malformed_tf_config(folder, tmp_path):
     assert done.returncode == 1
     assert "TF_CONFIG is malformed" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_two_workers_end_with_the_weights_of_one(folder, tmp_path):
-    # More steps than the workers go without asking each other to stop.
-    config = miniature.config(folder, train__steps=12)
-    # Else each worker normalizes by the statistics of its own part.
-    config.network.batch_norm.synchronized = True
-    flags = miniature.flags(config)
-    one, two = str(tmp_path / "one"), str(tmp_path / "two")
-    done = miniature.run("train", *flags, f"--workdir={one}")
-    assert done.returncode == 0, done.stderr[-3000:]
-    arguments = miniature.command("train")
-    script = os.path.join(arguments["cwd"], "launch", "multiworker.sh")
-    done = subprocess.run(
-        [script, "2", *flags, f"--workdir={two}"],
-        cwd=arguments["cwd"],
-        env={**arguments["env"], "PYTHON": arguments["args"][0]},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    import numpy as np
-
-    nets = [runs.load(workdir, "last").network for workdir in (one, two)]
-    for a, b in zip(nets[0].variables, nets[1].variables):
-        np.testing.assert_allclose(a, b, atol=1e-5)
-    assert sorted(os.listdir(two)) >= ["checkpoints", "config.json"]
-    assert _steps(one) == _steps(two)

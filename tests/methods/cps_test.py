@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """CPS and its relatives: losses in numpy, official values, invariants."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -179,16 +181,20 @@ def test_networks_begin_differently_and_may_be_swapped(name):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+@functools.lru_cache(maxsize=None)
+def _supervised():
+    """Values after two steps on labels alone."""
+    supervised = contract.make("supervised")
+    contract.fit(supervised, 2)
+    return contract.values(supervised.student)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_without_weight_a_network_learns_as_supervised(name):
     method = contract.make(name, unsup_weight=0.0)
-    supervised = contract.make("supervised")
     contract.fit(method, 2)
-    contract.fit(supervised, 2)
-    for a, b in zip(
-        contract.values(contract.trained_network(method)),
-        contract.values(supervised.student),
-    ):
+    network = contract.trained_network(method)
+    for a, b in zip(contract.values(network), _supervised()):
         np.testing.assert_array_equal(a, b)
 
 

@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow import keras
 
 from tests.networks.leaves import NUM_CLASSES, build, images, shared
 from tfseg import lookup
@@ -81,6 +82,30 @@ def test_a_new_decoder_has_the_form_but_not_the_values(leaf):
     assert not {v.ref() for v in old} & {v.ref() for v in new}
     kernels = [(a, b) for a, b in zip(old, new) if a.shape.rank == 4]
     assert all((a.numpy() != b.numpy()).any() for a, b in kernels)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_gives_float32_logits(leaf, policy):
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        network = build(leaf)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    image = images(1, 17, 19, 3)
+    # bfloat16 cannot tell these two before they are normalized.
+    first, second = (
+        network.encoder(np.full_like(image, value))[network.encoder.top]
+        for value in (200.0, 200.4)
+    )
+    assert first.dtype.name == policy[len("mixed_") :]
+    assert (first.numpy() != second.numpy()).any()
+    exact = shared(leaf)
+    for a, b in zip(network.variables, exact.variables):
+        a.assign(b)
+    logits, expected = network(image), exact(image)
+    assert logits.dtype == tf.float32
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(logits, expected, atol=0.1 * scale)
 
 
 def test_gradients_reach_every_variable_and_statistics_move(leaf):

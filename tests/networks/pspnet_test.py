@@ -31,6 +31,12 @@ def decoder(head, bins=(1, 2, 3, 6)):
     return layer, features
 
 
+@functools.lru_cache(maxsize=None)
+def shared_decoder(head):
+    """For the tests that do not change it."""
+    return decoder(head)
+
+
 def test_numbers_of_parameters():
     network = shared()
     assert layer_table.parameters(network.encoder) == 23631808
@@ -52,7 +58,7 @@ def test_layer_table():
     "head, align_corners", [("cac", True), ("csail", False)]
 )
 def test_logits_are_resized_as_published(head, align_corners):
-    layer, features = decoder(head)
+    layer, features = shared_decoder(head)
     embedding = layer.embed(features)
     assert embedding.shape == (2, 3, 4, 512) and np.min(embedding) >= 0
     small = layer.logits(embedding)
@@ -64,7 +70,7 @@ def test_logits_are_resized_as_published(head, align_corners):
 
 def test_cac_has_no_dropout_and_csail_drops_channels():
     embedding = tf.ones([4, 3, 4, 512])
-    layer, _ = decoder("cac")
+    layer, _ = shared_decoder("cac")
     np.testing.assert_array_equal(
         layer.logits(embedding, training=True),
         layer.logits(embedding),
@@ -85,7 +91,7 @@ def test_cac_has_no_dropout_and_csail_drops_channels():
 
 def test_initializers():
     for head, scale in (("cac", 1 / 3), ("csail", 2)):
-        layer, _ = decoder(head)
+        layer, _ = shared_decoder(head)
         for kernel, fan_in in (
             (layer.pyramid.branches[3].convolution.kernel, 2048),
             (layer.pyramid.merge.kernel, 9 * 4096),

@@ -18,7 +18,6 @@ def pair(tmp_path_factory):
     config = miniature.config(miniature.make_folder(root / "data"))
     config.method = cross_supervision.get("cps_cutmix")
     config.train.steps = 4
-    config.train.num_pictures = 0
     train.train(config, str(root / "run"))
     return root / "run"
 
