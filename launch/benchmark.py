@@ -20,7 +20,8 @@ _POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 _SUITE = flags.DEFINE_string(
     "suite",
     None,
-    "What to measure: networks, step, dilated_conv, scale, dc_loss, decoders.",
+    "What to measure: step, pipeline, evaluate, serving, networks, decoders, "
+    "dc_loss, dilated_conv, scale, startup.",
     required=True,
 )
 _JSON = flags.DEFINE_string("json", None, "File to add the records to.")
@@ -33,7 +34,8 @@ _NETWORKS = flags.DEFINE_list(
 _METHODS = flags.DEFINE_list(
     "methods",
     None,
-    "Of configs/digits_<method>.py, with commas between. Default: all.",
+    "Of configs/digits_<method>.py, with commas between. Default: those of "
+    "the suite.",
 )
 _SIZE = flags.DEFINE_integer(
     "size", None, "Side of the images, pixels.", lower_bound=1
@@ -55,6 +57,9 @@ _XLA = flags.DEFINE_list(
 flags.register_validator(
     _XLA, lambda values: set(values or ()) <= {"off", "on"}, "must be off, on"
 )
+_STEPS = flags.DEFINE_integer(
+    "steps", None, "Of the run whose memory is watched.", lower_bound=1
+)
 _REPEATS = flags.DEFINE_integer(
     "repeats", None, "Times that each case is timed.", lower_bound=1
 )
@@ -69,33 +74,42 @@ def _options(suite):
         "batch": _BATCH.value,
         "precision": _PRECISION.value,
         "xla": _XLA.value and [value == "on" for value in _XLA.value],
+        "steps": _STEPS.value,
         "repeats": _REPEATS.value,
     }
     given = {name: value for name, value in given.items() if value is not None}
     known = lookup.options(suite.run)
+    # Those of a suite that trains are whole configs, chosen by --methods.
+    taken = ["methods" if name == "configs" else name for name in known]
     for name in given:
-        if name not in known:
+        if name not in taken:
             raise ValueError(
                 f"--suite={_SUITE.value} takes no --{name}. "
-                f"It takes: {', '.join(f'--{option}' for option in known)}."
+                f"It takes: {', '.join(f'--{option}' for option in taken)}."
             )
     if "networks" in known:
         names = given.get("networks", suite.NETWORKS or networks.NETWORKS)
         given["networks"] = {name: networks.get(name) for name in names}
-    if "methods" in known:
-        given["methods"] = _methods(given.get("methods"))
+    if "methods" in taken:
+        found = _configs(given.pop("methods", suite.METHODS))
+    if "configs" in known:
+        given["configs"] = found
+    elif "methods" in known:
+        given["methods"] = {
+            name: config.method.to_dict() for name, config in found.items()
+        }
     return given
 
 
-def _methods(names):
-    """{name: options} of the configs of the embedded data set."""
+def _configs(names):
+    """{name: config} of the embedded data set; of all methods for ()."""
     prefix = "digits_"
     known = [
         info.name.removeprefix(prefix)
         for info in pkgutil.iter_modules(configs.__path__)
         if info.name.startswith(prefix)
     ]
-    options = {}
+    found = {}
     for name in names or known:
         if name not in known:
             raise ValueError(
@@ -103,8 +117,8 @@ def _methods(names):
                 f"Available: {', '.join(known)}."
             )
         module = importlib.import_module(f"configs.{prefix}{name}")
-        options[name] = module.get_config().method.to_dict()
-    return options
+        found[name] = module.get_config()
+    return found
 
 
 def main(argv):

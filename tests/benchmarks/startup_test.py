@@ -24,16 +24,16 @@ def test_records(here):
     config = digits_supervised.get_config("labels=4")
     config.network.width = 2
     started, steady = startup.run(
-        configs={"supervised": config}, steps=30, repeats=1
+        configs={"supervised": config}, steps=20, repeats=1
     )
     assert started["case"] == "supervised, start" and started["ratio"] == 1
     parts = ("open_seconds", "build_seconds", "step_seconds")
     assert min(started[name] for name in parts) > 0
     total = sum(started[name] for name in parts)
     assert total == pytest.approx(started["seconds"])
-    assert steady["case"] == "supervised, 30 steps"
+    assert steady["case"] == "supervised, 20 steps"
     steps, mib = zip(*steady["rss"])
-    assert steps == tuple(range(3, 31, 3)) and min(mib) > 50
+    assert steps == tuple(range(2, 21, 2)) and min(mib) > 50
     assert steady["settled_mib"] == mib[0] and steady["final_mib"] == mib[-1]
     for record in (started, steady):
         assert set(startup.COLUMNS) < set(record)
@@ -53,8 +53,8 @@ def test_growth_by_hand():
 def test_small_run_has_the_parts_of_a_long_one():
     config = startup.small(digits_supervised.get_config(), 5000)
     train = config.train
-    assert (train.report_every, train.evaluate_every) == (50, 500)
-    assert train.checkpoint_every == 500 and train.num_pictures > 0
+    assert (train.report_every, train.evaluate_every) == (50, 250)
+    assert train.checkpoint_every == 250 and train.num_pictures > 0
     assert digits_supervised.get_config().train.steps == 3000
 
 

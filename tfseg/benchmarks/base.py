@@ -5,6 +5,7 @@ A suite is a module beside this one, found by its name. It has
 
   COLUMNS   names of the fields of a record that go into the table
   NETWORKS  where `run` takes networks: the default names, () for all
+  METHODS   where it takes methods, or configs of methods: the same
   run(*, ...)  keyword options -> iterator of records, one dict per case with
     `case`, `seconds` (median), `spread` (of the middle half of the times, over
     the median), `ratio`, `peak_mib` and `precision`, and fields of its own

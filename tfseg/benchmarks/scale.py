@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How start-up and memory grow with the number of examples in records.
+"""How a run grows: examples in records, replicas, workers.
 
-The index has as many ids as the case says, of which one in a hundred has a
-mask; all of them stand for the same few images, so that a million need no
-disk. `seconds` is all from opening the records to the first batch of both
-streams; `ratio` is that of a case to the first one; `peak_mib` is above what
-the process had before.
+First start-up and memory with the number of examples in records. The index
+has as many ids as the case says, of which one in a hundred has a mask; all of
+them stand for the same few images, so that a million need no disk. `seconds`
+is all from opening the records to the first batch of both streams:
+`open_seconds`, `split_seconds` and `batch_seconds`; `ratio` is that of a case
+to the first one; `peak_mib` is above what the process had before.
+
+Then a training step of one and two replicas and workers, see `replicas`.
 """
-
 
 import os
 import tempfile
@@ -18,33 +20,42 @@ import tensorflow as tf
 
 from tfseg import config as config_lib
 from tfseg import examples, packed
-from tfseg.benchmarks import base
+from tfseg.benchmarks import base, replicas
 from tfseg.data import augmentation, order, pipeline, record_writer
 from tfseg.datasets import base as datasets
 
-COLUMNS = (
-    "open_seconds",
-    "split_seconds",
-    "batch_seconds",
-    "seconds",
-    "spread",
-    "ratio",
-    "peak_mib",
-)
-NETWORKS = ()
+COLUMNS = ("seconds", "spread", "ratio", "peak_mib")
+NETWORKS, METHODS = replicas.NETWORKS, replicas.METHODS
 IMAGES, CLASSES, SIDE = 64, 5, 96
 
 
-def run(*, numbers=(1_000, 10_000, 100_000, 1_000_000), repeats=3):
-    """Measures one number of examples after the other.
+def run(
+    *,
+    networks,
+    methods,
+    numbers=(1_000, 10_000, 100_000, 1_000_000),
+    repeats=3,
+):
+    """Measures one number of examples after the other, then the replicas.
 
     Args:
+      networks: dict, name -> `config.network`.
+      methods: dict, name -> `config.method`.
       numbers: of examples.
-      repeats: times that each is started, in processes of their own.
+      repeats: times that each is started, in processes of their own; a step
+        is timed five times as often.
 
     Yields:
       Records.
     """
+    yield from records(numbers, repeats)
+    yield from replicas.run(
+        networks=networks, methods=methods, repeats=5 * repeats
+    )
+
+
+def records(numbers, repeats):
+    """Those of the numbers of examples."""
     reference = None
     for number in numbers:
         with tempfile.TemporaryDirectory() as folder:

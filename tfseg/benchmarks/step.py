@@ -37,7 +37,7 @@ COLUMNS = (
     "images_per_second",
     "peak_mib",
 )
-NETWORKS = ("deeplab_v3_plus",)
+NETWORKS, METHODS = ("deeplab_v3_plus",), ()
 # Of methods that learn from several data sets.
 _DOMAINS = ("first", "second")
 
@@ -126,8 +126,14 @@ def measure(network_options, options, size, batch, policy, xla, repeats):
     }
 
 
-def build_method(network_options, options):
-    """A compiled method with networks of random weights, on one replica."""
+def build_method(network_options, options, strategy=None):
+    """A compiled method with networks of random weights.
+
+    Args:
+      network_options: `config.network`.
+      options: `config.method`.
+      strategy: None = one replica.
+    """
     options = dict(options)
     leaf = lookup.module("methods", options.pop("name"))
 
@@ -137,7 +143,8 @@ def build_method(network_options, options):
 
     if leaf.build.SEVERAL_DOMAINS:
         builder = dict.fromkeys(_DOMAINS, builder)
-    with strategies.build("mirrored", replicas=1).scope():
+    strategy = strategy or strategies.build("mirrored", replicas=1)
+    with strategy.scope():
         method = leaf.build(builder, seed=0, **options)
         method.compile(base.optimizer())
         method.optimizer.build(method.trained)
@@ -177,7 +184,7 @@ class Step:
 
     Args:
       method: compiled, with a built optimizer.
-      batch: see `examples`.
+      batch: see `examples`; of several replicas, distributed values.
       xla: whether XLA compiles it.
     """
 
@@ -197,7 +204,8 @@ class Step:
         result = self.train()
         for callback in self._callbacks:
             callback.on_train_batch_end(0)
-        return result["loss"]
+        strategy = self.method.distribute_strategy
+        return strategy.experimental_local_results(result["loss"])[0]
 
     def callbacks(self):
         """What a step does besides the training step; waits for it."""
