@@ -38,7 +38,7 @@ def test_networks_suite_prints_a_table_and_adds_records(tmp_path):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--suite=speed"], "Available: .*dilated_conv, networks"),
+        (["--suite=speed"], "Available: .*dilated_conv, evaluate, net"),
         (["--suite=networks", "--networks=deeplab"], "Did you mean 'deeplab_v"),
         (["--suite=networks", "--precision=half"], "half"),
         ([], "--suite"),

@@ -226,7 +226,8 @@ def test_weak_labels_teach_the_auxiliary_decoders(sub_pixel, ways):
         expected -= np.log(true[..., 0][known]).mean() / len(drawn)
     total, terms = _losses(method, batch)
     np.testing.assert_allclose(terms["loss_weak"], expected, rtol=2e-4)
-    weighted = 30.0 * terms["loss_unsup"] + 0.4 * terms["loss_weak"]
+    unsup = method.unsup_weight * terms["loss_unsup"]
+    weighted = unsup + 0.4 * terms["loss_weak"]
     np.testing.assert_allclose(total, weighted, rtol=1e-5)
 
 
@@ -253,10 +254,10 @@ def test_the_weak_loss_is_ramped_and_reported():
     logs = contract.step(method, batch)
     assert list(logs) == list(method.SCALARS)
     assert method.SCALARS[-1] == "loss_weak"
+    unsup = method.unsup_weight * logs["loss_unsup"]
     np.testing.assert_allclose(
         logs["loss"],
-        logs["loss_sup"]
-        + 0.25 * (30.0 * logs["loss_unsup"] + 0.4 * logs["loss_weak"]),
+        logs["loss_sup"] + 0.25 * (unsup + 0.4 * logs["loss_weak"]),
         rtol=1e-6,
     )
     assert "loss_weak" not in _make().SCALARS
