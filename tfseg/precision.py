@@ -8,7 +8,6 @@ timed in both, unless the device rules it out.
 
 import os
 import statistics
-import time
 
 import tensorflow as tf
 from absl import logging
@@ -16,7 +15,7 @@ from tensorflow import keras
 
 from tfseg import runs
 from tfseg import strategy as strategies
-from tfseg.ops import losses
+from tfseg.benchmarks import base
 
 _CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
 # Compute capabilities from which a GPU has units for these types. Source:
@@ -25,6 +24,8 @@ _GPU_POLICIES = (((8, 0), "mixed_bfloat16"), ((7, 0), "mixed_float16"))
 # What is not faster by this is within the noise of the times.
 _LEAST_GAIN = 1.1
 _PIXELS = 2**17
+# How many there are makes no difference.
+_CLASSES = 21
 _ROUNDS = 3
 
 
@@ -101,34 +102,16 @@ def step_seconds(config, policies):
     before = keras.mixed_precision.global_policy()
     height, width = config.data.crop
     count = max(1, min(config.train.labeled_batch, _PIXELS // (height * width)))
-    image = tf.random.stateless_uniform([count, height, width, 3], [0, 0])
-    steps, times = {}, {name: [] for name in policies}
+    shape, bare = [count, height, width], runs.without_weights(config)
+    image = tf.random.stateless_uniform([*shape, 3], [0, 0], 0, 255)
+    steps = {}
     for name in policies:
         keras.mixed_precision.set_global_policy(name)
-        steps[name] = _step(config, 255.0 * image)
+        steps[name] = base.training_step(
+            runs.build_network(bare, _CLASSES),
+            image,
+            tf.zeros(shape, tf.int32),
+            config.runtime.xla,
+        )
     keras.mixed_precision.set_global_policy(before)
-    for number in range(1 + _ROUNDS):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step().numpy()
-            # The first one traces.
-            if number:
-                times[name].append(time.perf_counter() - start)
-    return times
-
-
-def _step(config, image):
-    network = runs.build_network(runs.without_weights(config), num_classes=21)
-    optimizer = keras.optimizers.SGD(1e-4, momentum=0.9)
-    optimizer.build(network.trainable_variables)
-    label = tf.zeros(tf.shape(image)[:3], tf.int32)
-
-    @tf.function(jit_compile=config.runtime.xla)
-    def step():
-        with tf.GradientTape() as tape:
-            logits = network(image, training=True)
-            loss = losses.cross_entropy(logits, label)
-        optimizer.minimize(loss, network.trainable_variables, tape=tape)
-        return loss
-
-    return step
+    return base.seconds(steps, _ROUNDS, warm_up=1)
