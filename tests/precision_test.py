@@ -84,6 +84,10 @@ def test_a_run_keeps_its_precision(monkeypatch, config, tmp_path, caplog):
     with open(os.path.join(workdir, "config.json"), encoding="utf-8") as file:
         kept = json.load(file)["runtime"]["precision"]
     assert kept == "mixed_bfloat16"
+    with open(os.path.join(workdir, "run.log"), encoding="utf-8") as file:
+        log = file.read()
+    assert "1.000 s in float32, 0.500 s in mixed_bfloat16" in log
+    assert "precision: mixed_bfloat16" in log
     assert config.runtime.precision == "auto"
     # Slower by now; but a run does not change in its middle.
     _times(monkeypatch, {"float32": 1.0, "mixed_bfloat16": 2.0})

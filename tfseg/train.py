@@ -43,10 +43,9 @@ def train(config, workdir):
     for stage in stages:
         _check_batches(stage, strategy)
     strategies.check_xla(config.runtime.xla, strategy)
-    config = copy.deepcopy(config)
-    precision.resolve(config, workdir, strategy)
-    _set_runtime(config)
-    return _run(config, workdir, strategy)
+    if config.runtime.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    return _run(copy.deepcopy(config), workdir, strategy)
 
 
 def _stages(config):
@@ -78,7 +77,7 @@ def _run(config, workdir, strategy, domains=None):
     """One stage, after those that it needs.
 
     Args:
-      config: ConfigDict of the stage.
+      config: ConfigDict of the stage; its precision is resolved here.
       workdir: folder of its run.
       strategy: tf.distribute.Strategy.
       domains: list of domains.Domain, where it is known from another stage.
@@ -89,11 +88,13 @@ def _run(config, workdir, strategy, domains=None):
     worker, _ = strategies.worker(strategy)
     runs.claim(workdir, config)
     with _log_file(workdir, worker):
-        logging.info("precision: %s", config.runtime.precision)
         domains = domains or domain_lib.open_all(config)
         for domain in domains:
             domain.check_unlabeled(_method(config))
         runs.check_splits(workdir, domains)
+        precision.resolve(config, workdir, strategy)
+        keras.mixed_precision.set_global_policy(config.runtime.precision)
+        logging.info("precision: %s", config.runtime.precision)
         keras.utils.set_random_seed(config.seed)
         leaf = lookup.module("methods", config.method.name)
         # Before any stage, so that its mistakes cost no hour of training.
@@ -218,12 +219,6 @@ def _check_batches(config, strategy):
             f"{config.method.name!r} on {strategy.num_replicas_in_sync} "
             f"replica(s) needs a multiple of {group}, or 1."
         )
-
-
-def _set_runtime(config):
-    keras.mixed_precision.set_global_policy(config.runtime.precision)
-    if config.runtime.deterministic:
-        tf.config.experimental.enable_op_determinism()
 
 
 @contextlib.contextmanager
