@@ -9,7 +9,10 @@ Same labels, network, batches, optimizer and steps as `digits_supervised`; the
 same arguments, and variant (see `cross_consistency.VARIANTS`; the name of a
 perturbation = all decoders of that kind). Seven auxiliary decoders, one of each
 kind; the labeled loss is that of all pixels, as for the other methods. The
-paper has no such data set. Not yet measured.
+paper has no such data set.
+
+Measured, seeds 0, 1, 2, test mIoU with `crop=48,steps=1500`: 49.1, 52.1, 43.1 %
+(supervised: 34.0, 39.7, 29.0).
 """
 
 from configs import cross_consistency, digits_supervised

@@ -8,7 +8,11 @@
         --config.data.pseudo_labels=runs/digits_cam/pseudo_labels \
         --workdir=runs/digits_cct_weak
 
-The same arguments. Not yet measured.
+The same arguments.
+
+Measured, seeds 0, 1, 2, test mIoU with `crop=48,steps=1500`: 60.9, 62.0, 63.1 %
+(supervised: 34.0, 39.7, 29.0), with the pseudo labels of one classifier, which
+sees no masks and was trained with seed 0.
 """
 
 from configs import digits_cct
