@@ -236,8 +236,8 @@ def test_memory_of_tiles_does_not_grow_with_the_height(network):
     half, all_of_it = peak(800), peak(1600)
     assert set(shapes) == {(1, 16, 128, 3)}
     band = 16 * 128 * 4 * 4
-    # Class map and confidence are a byte a pixel each; the calls leave some
-    # garbage until it is collected.
+    # Class map and confidence are a byte a pixel each; TensorFlow keeps some
+    # hundred bytes of each of the 100 further calls.
     assert all_of_it - half < 2 * 800 * 128 + 4 * band
     assert all_of_it < 1600 * 128 * 4 * 4 / 4
 
