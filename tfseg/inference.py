@@ -56,7 +56,9 @@ class Predictor:
         self.batch = int(batch)
         # Traced for unknown sizes, once: a data set of photos has hundreds.
         spec = tf.TensorSpec([None, None, None, 3], tf.float32)
-        self._scores = tf.function(self._look, input_signature=[spec])
+        self._scores = tf.function(
+            self._look, input_signature=[spec], autograph=False
+        )
         self._sums = tf.function(self._slide, input_signature=[spec])
         self._predict = tf.function(self._whole, input_signature=[spec])
 

@@ -127,7 +127,7 @@ def test_a_step_trains_on_the_batch_it_is_given(folder):
     streams = pipeline.streams_of(
         method, folder, 16, {"labeled": 1, "unlabeled": 2}
     )
-    train = pipeline.trainer(method)
+    train = step.Step(method)
     batch = next(iter(tf.data.Dataset.zip(streams)))
     assert batch["labeled"]["label"].shape == (1, 16, 16)
     assert batch["unlabeled"]["strong"].shape == (2, 16, 16, 3)

@@ -155,7 +155,7 @@ def waiting(folder, network_options, options, policy, crop, batch, repeats):
     method = step.build_method(network_options, options)
     sizes = {"labeled": max(1, batch // 2), "unlabeled": batch}
     streams = streams_of(method, folder, crop, sizes)
-    train = trainer(method)
+    train = step.Step(method)
     take = taker(tf.data.Dataset.zip(streams))
     example = next(iter(tf.data.Dataset.zip(streams)))
     alone = base.seconds(
@@ -204,27 +204,6 @@ def loop(batches, train, repeats, warm_up=2):
         train(batch).numpy()
         steps.append(time.perf_counter() - start)
     return waits[warm_up:], steps[warm_up:]
-
-
-def trainer(method):
-    """A function that takes one step on a batch; returns the loss."""
-    callbacks = method.step_callbacks()
-    for callback in callbacks:
-        callback.set_model(method)
-
-    @tf.function
-    def train(batch):
-        return method.distribute_strategy.run(method.train_step, (batch,))
-
-    def take_step(batch):
-        for callback in callbacks:
-            callback.on_train_batch_begin(0)
-        result = train(batch)
-        for callback in callbacks:
-            callback.on_train_batch_end(0)
-        return result["loss"]
-
-    return take_step
 
 
 def streams_of(method, folder, crop, sizes):

@@ -11,6 +11,7 @@ worker) had before it built the networks.
 """
 
 import concurrent.futures
+import functools
 import json
 import os
 import socket
@@ -138,10 +139,11 @@ def measure(workers, replicas, network_options, options, size, batch, repeats):
 
 
 def training_step(strategy, network_options, options, size, batch):
-    """A step.Step, of which every replica has its part."""
+    """A function that takes a step, of which every replica has its part."""
     method = step_lib.build_method(network_options, options, strategy)
     examples = step_lib.examples(method, batch, 2 * batch, size)
-    return step_lib.Step(method, divided(strategy, examples))
+    step = step_lib.Step(method)
+    return functools.partial(step, divided(strategy, examples))
 
 
 def divided(strategy, examples):

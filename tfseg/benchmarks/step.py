@@ -13,6 +13,7 @@ step.
 """
 
 import collections
+import functools
 import itertools
 
 import numpy as np
@@ -96,8 +97,10 @@ def measure(network_options, options, size, batch, policy, xla, repeats):
     before = base.peak_mib()
     keras.mixed_precision.set_global_policy(policy)
     method = build_method(network_options, options)
-    step = Step(method, examples(method, batch, 2 * batch, size), xla)
-    base.seconds({"step": step}, repeats=1)
+    step = Step(method, xla)
+    batches = examples(method, batch, 2 * batch, size)
+    whole_step = functools.partial(step, batches)
+    base.seconds({"step": whole_step}, repeats=1)
     peak = base.peak_mib() - before
     # Without the strategy: what the method adds counts, whatever it is.
     network = base.build_network(network_options)
@@ -106,7 +109,7 @@ def measure(network_options, options, size, batch, policy, xla, repeats):
     )
     passes = bare_passes(network, counts, size, xla)
     times = base.seconds(
-        {"step": step, "callbacks": step.callbacks, **passes}, repeats
+        {"step": whole_step, "callbacks": step.callbacks, **passes}, repeats
     )
     whole, callbacks = times.pop("step"), times.pop("callbacks")
     bare = sum(count * np.array(times[name]) for name, count in counts.items())
@@ -180,28 +183,32 @@ def examples(method, labeled, unlabeled, size):
 
 
 class Step:
-    """Takes a step of a method on the same batch, and returns its loss.
+    """Takes a step of a method on a batch, and returns its loss.
 
     Args:
       method: compiled, with a built optimizer.
-      batch: see `examples`; of several replicas, distributed values.
       xla: whether XLA compiles it.
     """
 
-    def __init__(self, method, batch, xla=False):
+    def __init__(self, method, xla=False):
         self.method = method
         self._callbacks = method.step_callbacks()
         for callback in self._callbacks:
             callback.set_model(method)
         in_replica = tf.function(method.train_step, jit_compile=xla)
         self.train = tf.function(
-            lambda: method.distribute_strategy.run(in_replica, (batch,))
+            lambda batch: method.distribute_strategy.run(in_replica, (batch,))
         )
 
-    def __call__(self):
+    def __call__(self, batch):
+        """Takes one step.
+
+        Args:
+          batch: see `examples`; of several replicas, distributed values.
+        """
         for callback in self._callbacks:
             callback.on_train_batch_begin(0)
-        result = self.train()
+        result = self.train(batch)
         for callback in self._callbacks:
             callback.on_train_batch_end(0)
         strategy = self.method.distribute_strategy

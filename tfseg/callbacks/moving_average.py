@@ -57,7 +57,7 @@ class MovingAverage(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self._update()
 
-    @tf.function
+    @tf.function(autograph=False)
     def _update(self):
         decay = self._decay
         if self._decay_ramp:

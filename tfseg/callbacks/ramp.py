@@ -22,6 +22,6 @@ class Ramp(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         self._update()
 
-    @tf.function
+    @tf.function(autograph=False)
     def _update(self):
         self._variable.assign(self._schedule(self.model.step))

@@ -238,7 +238,9 @@ def _damaged(contents):
 def _histogram(code):
     """Function: bytes of a mask -> int32 [257], pixels of -1, 0, ..., 255."""
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+    @tf.function(
+        input_signature=[tf.TensorSpec([], tf.string)], autograph=False
+    )
     def histogram(contents):
         with tf.device("CPU"):
             label = decode.decode_label(contents, code)

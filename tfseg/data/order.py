@@ -39,7 +39,9 @@ def positions(batch, start, stop, part):
         step = start + index // share
         return step * batch + part.worker * share + index % share
 
-    return tf.data.Dataset.range((stop - start) * share).map(position)
+    return tf.data.Dataset.range((stop - start) * share).map(
+        tf.autograph.experimental.do_not_convert(position)
+    )
 
 
 def batches_per_epoch(size, batch):

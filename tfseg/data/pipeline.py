@@ -15,6 +15,9 @@ import tensorflow as tf
 from tfseg import lookup, mask_code
 from tfseg.data import check, decode, order
 
+# Nothing here needs AutoGraph, whose rewriting takes longer than the tracing.
+_as_written = tf.autograph.experimental.do_not_convert
+
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
@@ -55,7 +58,7 @@ class Pool:
         The label is an empty string where there is none.
         """
         read = self._reader()
-        return rows.map(read, tf.data.AUTOTUNE, deterministic=True)
+        return rows.map(_as_written(read), tf.data.AUTOTUNE, deterministic=True)
 
     def draw(self, *, batch, seed, start, stop, part):
         """tf.data.Dataset of (position, image, label) in training order."""
@@ -66,7 +69,9 @@ class Pool:
             return position, *read(order.shuffled(position, size, batch, seed))
 
         positions = order.positions(batch, start, stop, part)
-        return positions.map(example, tf.data.AUTOTUNE, deterministic=True)
+        return positions.map(
+            _as_written(example), tf.data.AUTOTUNE, deterministic=True
+        )
 
     def _reader(self):
         # Paths are one constant, not one per example.
@@ -110,7 +115,9 @@ def stream(pool, *, view, augmentation, batch, seed, start, stop, part):
     encoded = pool.draw(
         batch=batch, seed=seed, start=start, stop=stop, part=part
     )
-    examples = encoded.map(example, tf.data.AUTOTUNE, deterministic=True)
+    examples = encoded.map(
+        _as_written(example), tf.data.AUTOTUNE, deterministic=True
+    )
     share = batch // (part.num_workers * part.replicas)
     return examples.batch(share, drop_remainder=True)
 
@@ -166,7 +173,7 @@ def evaluation_batches(pool, *, batch):
 
     rows = tf.data.Dataset.from_tensor_slices(tf.constant(rows, tf.int64))
     examples = pool.fetch(rows).map(
-        example, tf.data.AUTOTUNE, deterministic=True
+        _as_written(example), tf.data.AUTOTUNE, deterministic=True
     )
     numbered = tf.data.Dataset.zip(
         (tf.data.Dataset.from_tensor_slices(numbers), examples)

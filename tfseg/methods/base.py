@@ -277,7 +277,7 @@ class Method(keras.Model):
             if not is_finite:
                 _raise_not_finite(variable.name, self.step.numpy() - 1)
 
-    @tf.function
+    @tf.function(autograph=False)
     def _first_nonfinite_steps(self):
         """int64 [scalars], the least over all replicas."""
 
@@ -291,7 +291,7 @@ class Method(keras.Model):
         local = self.distribute_strategy.experimental_local_results(gathered)
         return tf.reduce_min(local[0], 0)
 
-    @tf.function
+    @tf.function(autograph=False)
     def _finite(self, variables):
         """bool [variables]."""
         return tf.stack(
