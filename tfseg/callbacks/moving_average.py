@@ -63,8 +63,16 @@ class MovingAverage(keras.callbacks.Callback):
         if self._decay_ramp:
             steps_done = tf.cast(self.model.step, tf.float32)
             decay = tf.minimum(decay, 1.0 - 1.0 / steps_done)
+        update = self.model.distribute_strategy.extended.update
         for teacher, student in self._averaged:
-            # Of the ways to write it the one that moves the least memory.
-            teacher.assign_sub((1.0 - decay) * (teacher - student))
+            update(teacher, _move, args=(student, 1.0 - decay))
         for teacher, student in self._copied:
             teacher.assign(student)
+
+
+def _move(teacher, student, rate):
+    """teacher -= rate * (teacher - student), on one device."""
+    # Of the ways to write it the one that moves the least memory.
+    tf.raw_ops.ResourceApplyGradientDescent(
+        var=teacher.handle, alpha=rate, delta=teacher - student
+    )
