@@ -79,6 +79,7 @@ def test_tensorboard_has_every_promised_tag(finished):
         "train/ramp",
         "train/images_per_second",
         "train/steps_per_second",
+        "train/resident_mib",
         "train/pseudo_share/red disc",
         "train/labeled_share/red disc",
     ]:

@@ -56,10 +56,3 @@ def test_small_run_has_the_parts_of_a_long_one():
     assert (train.report_every, train.evaluate_every) == (50, 250)
     assert train.checkpoint_every == 250 and train.num_pictures > 0
     assert digits_supervised.get_config().train.steps == 3000
-
-
-def test_resident_memory_is_seen():
-    before = startup.rss_mib()
-    ballast = np.ones(64 * 2**17)
-    assert 60 < startup.rss_mib() - before < 70
-    del ballast

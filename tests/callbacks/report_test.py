@@ -2,6 +2,7 @@
 import json
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from tfseg.callbacks import report
@@ -35,3 +36,10 @@ def test_phases_have_folders_of_their_own(tmp_path):
         events = tf.compat.v1.train.summary_iterator(str(path))
         found = {v.tag for event in events for v in event.summary.value}
         assert found == tags
+
+
+def test_resident_memory_is_seen():
+    before = report.resident_mib()
+    ballast = np.ones(64 * 2**17)
+    assert 60 < report.resident_mib() - before < 70
+    del ballast

@@ -175,6 +175,8 @@ def width(column):
 
 
 def _text(value):
+    if isinstance(value, str):
+        return value
     if not isinstance(value, float):
         return f"{value:,}"
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"

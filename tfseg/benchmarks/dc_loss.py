@@ -2,14 +2,17 @@
 """The directional contrastive loss: forward, backward, memory.
 
 Each case runs in a process of its own: n anchors, m negatives, 128 channels,
-21 equally frequent classes, all pairs confident. `bare_seconds` are the two
-products that the loss cannot do without, of all anchors and negatives, in
-tiles of the same size and precision; `bare_ratio` is that of the loss over
-them. `ratio` is that over a plain formulation, which keeps all [n, m] matrices
+21 classes, all pairs confident. The classes are equally frequent (`equal`), or
+one is as frequent as the background is in PASCAL VOC (`voc`), and what is of an
+anchor's own class is no negative. `bare_seconds` are the two products of all
+anchors and rows of the bank, in tiles of the same size and precision;
+`bare_ratio` is that of the loss over them, which leaves out what it can.
+`ratio` is that over a plain formulation, which keeps all [n, m] matrices
 (nan where these would be of more than 512 MiB each). `peak_mib` is the peak of
 the process above what it held with the inputs in place.
 """
 
+import itertools
 import os
 
 import numpy as np
@@ -19,6 +22,7 @@ from tfseg.benchmarks import base
 from tfseg.ops import contrastive
 
 COLUMNS = (
+    "classes",
     "n",
     "m",
     "seconds",
@@ -30,6 +34,8 @@ COLUMNS = (
 )
 NETWORKS = ()
 CHANNELS, CLASSES, TEMPERATURE = 128, 21, 0.1
+# Share of the first class: that of VOC's background is of all labeled pixels.
+FREQUENCIES = {"equal": 1 / CLASSES, "voc": 0.73}
 _PLAIN_BYTES = 2**29
 _TILE = (512, 8192)
 
@@ -38,6 +44,7 @@ def run(
     *,
     anchors=(1082, 4328),
     negatives=(500, 2_000, 19_200, 51_200, 76_800),
+    classes=tuple(FREQUENCIES),
     precision=("float32", "mixed_bfloat16"),
     repeats=5,
 ):
@@ -46,30 +53,41 @@ def run(
     Args:
       anchors: numbers n; by default of one image and of four.
       negatives: numbers m.
+      classes: how frequent they are, names in FREQUENCIES.
       precision: Keras policies, the features are of their compute type.
       repeats: times that each function is timed.
 
     Yields:
       Records.
     """
-    for policy in precision:
-        for n in anchors:
-            for m in negatives:
-                yield {
-                    "case": f"{n} anchors, {m} negatives",
-                    "precision": policy,
-                    "n": n,
-                    "m": m,
-                    **base.fresh(measure, n, m, policy, repeats),
-                }
+    for policy, name, n, m in itertools.product(
+        precision, classes, anchors, negatives
+    ):
+        sizes = (n, m, FREQUENCIES[name])
+        yield {
+            "case": f"{n} anchors, {m} negatives",
+            "precision": policy,
+            "classes": name,
+            "n": n,
+            "m": m,
+            **base.fresh(measure, *sizes, policy, repeats),
+        }
 
 
-def measure(n, m, policy, repeats):
-    """One record without its name; to be called in a fresh process."""
+def measure(n, m, first, policy, repeats):
+    """One record without its name; to be called in a fresh process.
+
+    Args:
+      n: anchors.
+      m: negatives.
+      first: share of the first class; the others are equally frequent.
+      policy: Keras policy.
+      repeats: times that each function is timed.
+    """
     dtype = policy.removeprefix("mixed_")
     small = loss_step(*inputs(8, 8, dtype))
     small()
-    data = inputs(n, m, dtype)
+    data = inputs(n, m, dtype, first)
     functions = {"loss": loss_step(*data)}
     # Only the next call lets go of what the inputs were made from.
     small()
@@ -92,7 +110,7 @@ def measure(n, m, policy, repeats):
     }
 
 
-def inputs(n, m, dtype):
+def inputs(n, m, dtype, first=1 / CLASSES):
     """Two Views of one image, all valid, and a Bank, of noise."""
     # By NumPy: TensorFlow keeps what it used to make them, and the loss would
     # take that before the memory that is measured.
@@ -105,7 +123,8 @@ def inputs(n, m, dtype):
         return tf.constant(noise.astype(dtype))
 
     def label(*shape):
-        return tf.constant(random.integers(0, CLASSES, shape, np.int32))
+        others = random.integers(1, CLASSES, shape, np.int32)
+        return tf.constant(others * (random.random(shape) >= first))
 
     views = [
         contrastive.View(

@@ -13,11 +13,13 @@ pictures, reports and checkpoints of any run. `seconds` is there the time of a
 step; `settled_mib` and `final_mib` are the resident memory after a tenth of
 the steps and at the end, `ratio` the second over the first; `growth_mib` is
 the slope of the second half, MiB in 1,000 steps, by least squares; `rss` has
-all samples, (step, MiB). They are read from /proc, so only where there is one.
+all samples, (step, MiB), the `train/resident_mib` of the run's TensorBoard and
+metrics.jsonl. They are read from /proc, so only where there is one.
 """
 
 import contextlib
 import copy
+import json
 import logging as python_logging
 import os
 import signal
@@ -32,12 +34,12 @@ from tfseg import session as session_lib
 from tfseg import strategy as strategies
 from tfseg import train
 from tfseg.benchmarks import base
+from tfseg.callbacks import report as reporting
 from tfseg.datasets import digits
 
 COLUMNS = ("seconds", "spread", "ratio", "peak_mib")
 NETWORKS = ()
 METHODS = ("supervised", "cutmix")
-_MEMORY = "/proc/self/statm"
 # Steps between two samples of the memory.
 _EVERY = 50
 
@@ -67,7 +69,7 @@ def run(*, configs, steps=5000, repeats=3):
                 "ratio": result["seconds"] / reference,
                 **result,
             }
-        if os.path.exists(_MEMORY):
+        if os.path.exists(reporting.MEMORY):
             config = small(config, steps)
             yield {
                 "case": f"{name}, {steps:,} steps",
@@ -145,19 +147,20 @@ def steady(config, workdir):
     Returns:
       dict, the fields of a record; see the module.
     """
-    samples, before = [], base.peak_mib()
-
-    def sample(step):
-        samples.append((step, time.perf_counter(), rss_mib()))
-
-    with _at_reports(sample):
+    before = base.peak_mib()
+    with _at_reports(lambda step: None):
         train.train(config, workdir)
-    steps, times, mib = zip(*samples)
+    rss, seconds = [], []
+    with open(os.path.join(workdir, "metrics.jsonl"), encoding="utf-8") as file:
+        for line in map(json.loads, file):
+            if "train/resident_mib" in line:
+                rss.append((line["step"], line["train/resident_mib"]))
+                seconds.append(1 / line["train/steps_per_second"])
     return {
-        **base.summary(np.diff(times) / np.diff(steps)),
-        **growth(steps, mib),
+        **base.summary(seconds),
+        **growth(*zip(*rss)),
         "peak_mib": base.peak_mib() - before,
-        "rss": list(zip(steps, mib)),
+        "rss": rss,
     }
 
 
@@ -180,13 +183,6 @@ def growth(steps, mib):
         "ratio": float(mib[-1] / settled),
         "growth_mib": float(1000 * np.polyfit(steps[late], mib[late], 1)[0]),
     }
-
-
-def rss_mib():
-    """Resident memory of this process."""
-    with open(_MEMORY, encoding="ascii") as file:
-        pages = int(file.read().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 class _Reports(python_logging.Handler):

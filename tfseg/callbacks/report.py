@@ -10,6 +10,9 @@ import tensorflow as tf
 from absl import logging
 from tensorflow import keras
 
+# Linux has it.
+MEMORY = "/proc/self/statm"
+
 
 class Writer:
     """One sink for numbers and pictures; only the chief has one.
@@ -79,7 +82,7 @@ def _step_of(line):
 
 
 class Report(keras.callbacks.Callback):
-    """Every `every` steps: means of the scalars, learning rate, images/s.
+    """Every `every` steps: means of the scalars, learning rate, images/s, RAM.
 
     Args:
       writer: Writer, or None on workers other than the chief.
@@ -135,6 +138,8 @@ class Report(keras.callbacks.Callback):
         )
         for name, variable in self._ramps.items():
             values[f"train/{name}"] = float(variable.numpy())
+        if os.path.exists(MEMORY):
+            values["train/resident_mib"] = resident_mib()
         return values
 
     def _named(self, name, value):
@@ -144,6 +149,13 @@ class Report(keras.callbacks.Callback):
             f"train/{name}/{class_name}": float(share)
             for class_name, share in zip(self._class_names, value)
         }
+
+
+def resident_mib():
+    """Memory of this process that is in RAM; where there is a /proc."""
+    with open(MEMORY, encoding="ascii") as file:
+        pages = int(file.read().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def _line(values):
