@@ -47,6 +47,15 @@ class Method(keras.Model):
     # Of the optimizer, whose learning rate follows them.
     updates_per_step = 1
 
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        # Steps are written without Python branches on tensors. To let AutoGraph
+        # look for them in all that a step calls takes longer than to trace it.
+        if "train_step" in vars(cls):
+            cls.train_step = tf.autograph.experimental.do_not_convert(
+                cls.train_step
+            )
+
     def __init__(self, *, seed):
         super().__init__()
         self.seed = seed
