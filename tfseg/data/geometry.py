@@ -308,7 +308,9 @@ def _pick(part, matrix, crop):
         )
         for axis, at in enumerate(_places(matrix, crop))
     )
-    return tf.gather(tf.gather(part, columns, axis=1), rows)
+    # Whole rows of the transposed one: columns would go number by number.
+    picked = tf.transpose(tf.gather(tf.transpose(part), columns))
+    return tf.gather(picked, rows)
 
 
 def _needed_part(image, matrix, crop):
