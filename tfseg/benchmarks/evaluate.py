@@ -127,9 +127,10 @@ def prediction(predictor, size, batch):
 def evaluation(predictor, pool, batch):
     """A function that evaluates on files; returns the confusion matrix."""
     info = _info()
+    # Once, as a run does that validates again and again.
+    batches = pipeline.evaluation_batches(pool, batch=batch)
 
     def whole():
-        batches = pipeline.evaluation_batches(pool, batch=batch)
         result = evaluate.evaluate(predictor, batches, info)
         return tf.constant(result["confusion_matrix"])
 

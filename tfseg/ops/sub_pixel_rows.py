@@ -8,9 +8,10 @@ comes in. A column of ones carries the bias, and brings its gradient.
 
 import tensorflow as tf
 
-# Numbers in a block of logits: the few tensors of this size that a block
-# needs fit into the cache of a core, and are still worth an operation.
-_BLOCK = 2**18
+# Most numbers in a block of logits. A block takes some forty operations; in one
+# of a fourth, whose tensors fit the cache of a core, they take longer to start
+# than that saves.
+_BLOCK = 2**20
 # Decoders in flight: two fill the cores where an operation has one thread.
 _PARALLEL = 2
 
@@ -101,9 +102,11 @@ def stream(weights, step, rows, target=None):
     """
     count, width = rows.shape[1:]
     classes = weights[0].shape[1] - 1
-    block = max(1, _BLOCK // (classes * 4 ** len(weights)))
+    most = max(1, _BLOCK // (classes * 4 ** len(weights)))
     total = tf.shape(rows)[0]
-    num_blocks = (total + block - 1) // block
+    num_blocks = (total + most - 1) // most
+    # Even ones: a small rest costs as many operations.
+    block = (total + num_blocks - 1) // tf.maximum(num_blocks, 1)
 
     def blocks(i, loss, gradient, *sums):
         part = slice(i * block, (i + 1) * block)
