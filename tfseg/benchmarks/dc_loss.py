@@ -3,7 +3,7 @@
 
 Each case runs in a process of its own: n anchors, m negatives, 128 channels,
 21 classes, all pairs confident. The classes are equally frequent (`equal`), or
-one is as frequent as the background is in PASCAL VOC (`voc`), and what is of an
+one is about as frequent as the background is in PASCAL VOC (`voc`), and what is of an
 anchor's own class is no negative. `bare_seconds` are the two products of all
 anchors and rows of the bank, in tiles of the same size and precision;
 `bare_ratio` is that of the loss over them, which leaves out what it can.
@@ -34,7 +34,7 @@ COLUMNS = (
 )
 NETWORKS = ()
 CHANNELS, CLASSES, TEMPERATURE = 128, 21, 0.1
-# Share of the first class: that of VOC's background is of all labeled pixels.
+# Share of the first class; `voc`: an estimate of VOC's background, of pixels.
 FREQUENCIES = {"equal": 1 / CLASSES, "voc": 0.73}
 _PLAIN_BYTES = 2**29
 _TILE = (512, 8192)

@@ -3,7 +3,8 @@
 
 Each case runs in a process of its own: whole images, sliding windows of half
 the side, several scales and flips, and the whole way of an evaluation, from
-files of several sizes to the confusion matrix. `seconds` is all of it,
+files of several sizes to the confusion matrix, without the set-up of the input,
+which a run makes once for all its validations. `seconds` is all of it,
 `bare_seconds` the network alone on noise of the same shapes in the same
 batches, in turn with it; `ratio`, the throughput over the bare one, is the
 second over the first. `traces` is how often the function of the predictor that

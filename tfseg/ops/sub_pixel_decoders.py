@@ -11,7 +11,7 @@ them beside the main one. What makes that affordable:
     channels, one of channels moves into its kernel, and an adversarial
     perturbation, a gradient through it, is known by its C channels as well;
   - a block of rows goes forward and backward through one decoder after the
-    other, while it and its target are in the cache. No map of logits exists.
+    other, its target prepared once for all of them. No map of logits exists.
     What grows with K is C channels at the size of z, 1/4^L of such a map.
 
 Source: Ouali et al., CVPR 2020 (arXiv 2003.09005), section 3.2 and supplement
