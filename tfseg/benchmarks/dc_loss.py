@@ -3,9 +3,9 @@
 
 Each case runs in a process of its own: n anchors, m negatives, 128 channels,
 21 classes, all pairs confident. The classes are equally frequent (`equal`), or
-one is about as frequent as the background is in PASCAL VOC (`voc`), and what is of an
-anchor's own class is no negative. `bare_seconds` are the two products of all
-anchors and rows of the bank, in tiles of the same size and precision;
+one is about as frequent as the background is in PASCAL VOC (`voc`), and what is
+of an anchor's own class is no negative. `bare_seconds` are the two products of
+all anchors and rows of the bank, in tiles of the same size and precision;
 `bare_ratio` is that of the loss over them, which leaves out what it can.
 `ratio` is that over a plain formulation, which keeps all [n, m] matrices
 (nan where these would be of more than 512 MiB each). `peak_mib` is the peak of
