@@ -152,7 +152,7 @@ SWITCHES = [
     {"directional": False, "threshold": None, "filter_negatives": False},
     {"directional": False, "threshold": None, "contrast": False},
     {"normalization": "active"},
-    {"temperature": 0.02},
+    {"temperature": 0.03},
     {"temperature": 1.0, "threshold": 0.9},
 ]
 
@@ -237,20 +237,19 @@ def test_nothing_to_learn_from(change):
     if "confidence" in change:
         first = first._replace(confidence=second.confidence)
     for normalization in contrastive.NORMALIZATIONS:
-        loss, gradients = run(
-            first, second, valid, bank, normalization=normalization
-        )
+        options = {"normalization": normalization}
+        loss, gradients = run(first, second, valid, bank, **options)
         assert loss == 0 and not np.any(gradients)
 
 
 def test_by_hand():
-    def value(positive, negatives):
+    def value(positive, negatives, **options):
         label, one = np.zeros([1, 1], int), np.ones([1, 1], np.float32)
         first = View(np.array([[[1.0, 0.0]]], np.float32), label, 0.5 * one)
         second = View(np.array([[positive]], np.float32), label, one)
         rows = np.array(negatives, np.float32)
         bank = Bank(rows, np.ones([len(rows)], int))
-        return run(first, second, np.ones([1, 1], bool), bank)
+        return run(first, second, np.ones([1, 1], bool), bank, **options)
 
     loss, gradients = value([0.6, 0.8], [[0.6, -0.8]])
     np.testing.assert_allclose(loss, np.log(2), 1e-6)
@@ -259,6 +258,9 @@ def test_by_hand():
     assert not np.any(gradients[1])
     loss, _ = value([1, 0], [[0, 1]] * 1000)
     np.testing.assert_allclose(loss, np.log1p(1000 * np.exp(-10)), 1e-5)
+    # The first column of the tile is as far as can be from its largest.
+    loss, _ = value([1, 0], [[-1, 0], [1, 0]], temperature=0.03)
+    np.testing.assert_allclose(loss, np.log(2), 1e-5)
 
 
 def test_what_is_not_valid_does_not_matter():
@@ -284,10 +286,9 @@ def test_maps_are_as_good_as_rows():
 
     views = tf.nest.map_structure(to_map, (first, second, valid))
     for normalization in contrastive.NORMALIZATIONS:
-        expected = oracle(
-            first, second, valid, bank, normalization=normalization
-        )
-        loss, gradients = run(*views, bank, normalization=normalization)
+        options = {"normalization": normalization}
+        expected = oracle(first, second, valid, bank, **options)
+        loss, gradients = run(*views, bank, **options)
         gradients = [x.reshape(2, 30, -1) for x in gradients]
         check((loss, gradients), expected)
 

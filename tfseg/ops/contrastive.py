@@ -7,12 +7,13 @@ and pushed from a bank of negatives. With unit features a, p, k_j this is
 
     loss = log(1 + sum_j exp((a . k_j - a . p) / temperature))
 
-Anchors and negatives are sorted by class and meet in tiles that fit a cache.
-Tiles of a single class are skipped, and few others need a mask. The gradient
-of the log-sum is the mean of the negatives weighted by their exponentials,
-which is summed up beside them: no tile is kept, or computed again. Exponents
-are at most 1 / temperature in size, far from the ends of float32, so that
-nothing is subtracted from them.
+Anchors and negatives are sorted by class and meet in tiles. Tiles of a single
+class are skipped, and few others need a mask. The gradient of the log-sum is
+the mean of the negatives weighted by their exponentials, which is summed up
+beside them: no tile is kept, or computed again. A tile's exponentials come from
+a softmax, the fastest exponential there is on a CPU, and from their ratio to
+it in the tile's first column. Exponents are at most 1 / temperature in size,
+far from the ends of float32.
 
 Source: Lai et al., CVPR 2021 (Context-Aware Consistency), eq. 1-8; official
 models/model.py:176-271. Differs: exact. There 1e-8 is added to denominator
@@ -29,9 +30,11 @@ from tfseg.ops import shapes
 
 NORMALIZATIONS = ("image", "active")
 # Most anchors of a tile, and its default size: the larger, the faster are the
-# products, by a fifth from 2 to 16 MiB and no more beyond.
+# products, and the more need a mask. Two tiles in flight fill the cores while
+# an operation of one waits for memory, or has one thread.
 _ROWS = 512
-_TILE_BYTES = 2**24
+_TILE_BYTES = 6 * 2**20
+_PARALLEL = 2
 # Sorts what does not count to the end.
 _NONE = tf.int32.max
 
@@ -141,7 +144,7 @@ def contrastive_loss(
         What stands there, NaN too, changes neither loss nor gradient.
       bank: Bank of M rows, gets no gradient. Products with it are in bfloat16
         if the features are, else in float32; all else is in float32.
-      temperature: tau, at least 0.02.
+      temperature: tau, at least 0.03.
       threshold: see `active_anchors`.
       directional: see `active_anchors`.
       filter_negatives: whether rows of an anchor's own class are no negatives.
@@ -153,7 +156,7 @@ def contrastive_loss(
         of both.
       normalizer: float32 [2], replaces the numbers of anchors of "active".
         Replicas with unequal numbers pass the mean number over replicas.
-      tile_bytes: of a tile of similarities, float32. Three are held at once,
+      tile_bytes: of a tile of similarities, float32. Six are held at once,
         beside a copy of the bank.
 
     Returns:
@@ -311,11 +314,17 @@ def _log_sum_exp(query, label, rows, bank, dtype, tile_bytes):
 
     @tf.custom_gradient
     def log_sum_exp(query):
-        query = tf.reshape(tf.cast(query, dtype), [-1, rows, channels])
+        query = tf.cast(query, dtype)
         total, mean = tf.map_fn(
-            lambda tile: _sum_exp(*tile, keys, key_label, columns),
-            (query, tf.reshape(label, [-1, rows])),
-            parallel_iterations=1,
+            lambda start: _sum_exp(
+                tf.slice(query, [start, 0], [rows, -1]),
+                tf.slice(label, [start], [rows]),
+                keys,
+                key_label,
+                columns,
+            ),
+            tf.range(0, tf.shape(query)[0], rows),
+            parallel_iterations=_PARALLEL,
             fn_output_signature=(tf.float32, tf.float32),
         )
         mean = tf.reshape(mean, [-1, channels])
@@ -341,23 +350,31 @@ def _sum_exp(query, label, keys, key_label, columns):
     def add(start, total, weighted):
         key = tf.slice(keys, [start, 0], [columns, -1])
         other = tf.slice(key_label, [start], [columns])
+        is_key = other < _NONE
 
-        def mask(values):
+        def of_negatives(share):
             negative = label[:, tf.newaxis] != other
-            return tf.where(negative & (other < _NONE), values, 0.0)
+            negative = tf.cond(
+                is_key[-1], lambda: negative, lambda: negative & is_key
+            )
+            share = tf.where(negative, share, 0.0)
+            return tf.reduce_sum(share, -1, keepdims=True), share
 
         def sums():
             values = tf.matmul(query, key, transpose_b=True)
-            values = tf.exp(tf.cast(values, tf.float32))
+            values = tf.cast(values, tf.float32)
+            share = tf.nn.softmax(values)
+            # Sum of the tile's exponentials.
+            scale = tf.exp(values[:, :1]) / share[:, :1]
             apart = (other[-1] < low) | (high < other[0])
-            values = tf.cond(
-                apart & (other[-1] < _NONE),
-                lambda: values,
-                lambda: mask(values),
+            part, share = tf.cond(
+                apart & is_key[-1],
+                lambda: (tf.ones_like(scale), share),
+                lambda: of_negatives(share),
             )
-            part = tf.matmul(tf.cast(values, key.dtype), key)
-            part = tf.cast(part, tf.float32)
-            return total + tf.reduce_sum(values, -1), weighted + part
+            mean = tf.matmul(tf.cast(share, key.dtype), key)
+            mean = tf.cast(mean, tf.float32)
+            return total + scale * part, weighted + scale * mean
 
         one_class = (low == high) & (low == other[0]) & (low == other[-1])
         added = tf.cond(one_class, lambda: (total, weighted), sums)
@@ -367,10 +384,10 @@ def _sum_exp(query, label, keys, key_label, columns):
     _, total, weighted = tf.while_loop(
         lambda start, *_: (start < num_keys) & (low < _NONE),
         add,
-        (0, zeros[:, 0], zeros),
+        (0, zeros[:, :1], zeros),
         parallel_iterations=1,
     )
-    return total, tf.math.divide_no_nan(weighted, total[:, tf.newaxis])
+    return total[:, 0], tf.math.divide_no_nan(weighted, total)
 
 
 def _check_view(name, view):
@@ -381,9 +398,9 @@ def _check_view(name, view):
 
 
 def _check_options(temperature, normalization, normalizer):
-    if not temperature >= 0.02:
+    if not temperature >= 0.03:
         raise ValueError(
-            "`temperature` must be at least 0.02: exp(1 / temperature) must be "
+            "`temperature` must be at least 0.03: exp(2 / temperature) must be "
             f"far below the end of float32. Received: {temperature}."
         )
     if normalization not in NORMALIZATIONS:
