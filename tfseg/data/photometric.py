@@ -86,18 +86,23 @@ def _blur(image, seed, sigma_range):
     radius = max(1, round(3 * sigma_range[1]))
     offsets = tf.range(-radius, radius + 1, dtype=tf.float32)
     weights = tf.nn.softmax(-0.5 * tf.square(offsets / sigma))
-    edges = [[radius, radius], [radius, radius], [0, 0]]
+    return _blur_columns(_blur_columns(image, weights), weights)
+
+
+def _blur_columns(image, weights):
+    """[W, H, 3] from [H, W, 3]: each column is filtered and becomes a row.
+
+    All of a row are channels, which a depthwise convolution takes together.
+    """
+    height, width, channels = tf.unstack(tf.shape(image))
+    radius = weights.shape[0] // 2
     # A reflection of more than the image is not defined; edges repeat.
-    padded = _pad_edges(image, edges)[None]
-    kernel = tf.tile(weights[:, None, None, None], [1, 1, 3, 1])
-    blurred = tf.nn.depthwise_conv2d(padded, kernel, [1] * 4, "VALID")
-    kernel = tf.transpose(kernel, [1, 0, 2, 3])
-    return tf.nn.depthwise_conv2d(blurred, kernel, [1] * 4, "VALID")[0]
-
-
-def _pad_edges(image, edges):
-    for axis, (before, after) in enumerate(edges[:2]):
-        size = tf.shape(image)[axis]
-        index = tf.clip_by_value(tf.range(-before, size + after), 0, size - 1)
-        image = tf.gather(image, index, axis=axis)
-    return image
+    index = tf.range(-radius, height + radius)
+    index = tf.clip_by_value(index, 0, height - 1)
+    rows = tf.gather(tf.reshape(image, [height, width * channels]), index)
+    kernel = tf.tile(weights[:, None, None, None], [1, 1, width * channels, 1])
+    rows = tf.nn.depthwise_conv2d(rows[None, :, None], kernel, [1] * 4, "VALID")
+    rows = tf.reshape(rows, [height, width, channels])
+    # What is known of the shape stays known.
+    rows.set_shape(image.shape)
+    return tf.transpose(rows, [1, 0, 2])
