@@ -181,6 +181,12 @@ def test_a_mistake_in_any_stage_is_found_before_the_first(folder, tmp_path):
     config = _config(folder, teacher="cps")
     del config.method.teacher["background"]
     refused(config, "`config.method.teacher.background` is missing")
+    config = _config(folder, teacher="cps")
+    config.method.teacher.unsup_weight = -1.0
+    with pytest.raises(
+        ValueError, match="`config.method.teacher.unsup_weight`"
+    ):
+        train.train(config, str(tmp_path / "other"))
     config = _config(folder)
     config.data.records = str(tmp_path)
     refused(config, "not from records. Fix: leave `config.data.records`")

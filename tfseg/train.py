@@ -115,9 +115,14 @@ def _label(session):
     if not pseudo_labels.is_complete(folder):
         workdir = os.path.join(session.workdir, "teacher")
         logging.info("stage 1 of 3, training the teacher: %s", workdir)
-        summary = _run(
-            _of_teacher(config), workdir, session.strategy, session.domains
-        )
+        try:
+            summary = _run(
+                _of_teacher(config), workdir, session.strategy, session.domains
+            )
+        except ValueError as error:
+            # Its options are not where those of a run are.
+            text = str(error).replace("config.method", "config.method.teacher")
+            raise ValueError(text) from error
         logging.info("stage 2 of 3, labeling images: %s", folder)
         start = time.perf_counter()
         (domain,) = session.domains
