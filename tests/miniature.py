@@ -64,18 +64,20 @@ def config(folder, method="cutmix", **overrides):
     return result
 
 
-def flags(config_object):
-    """Command-line overrides that turn `folder_cutmix` into the config."""
-    from configs import folder_cutmix
+def flags(config_object, method="cutmix"):
+    """Command-line overrides that turn `folder_<method>` into the config."""
+    import importlib
+
     from tfseg import config as config_lib
 
-    old = config_lib.flatten(folder_cutmix.get_config(""))
+    module = importlib.import_module(f"configs.folder_{method}")
+    old = config_lib.flatten(module.get_config(""))
     words = []
     for field, value in config_lib.flatten(config_object).items():
         if old.get(field) != value:
             text = tuple(value) if isinstance(value, list) else value
             words.append(f"--config.{field}={text}")
-    return ["--config=configs/folder_cutmix.py", *words]
+    return [f"--config=configs/folder_{method}.py", *words]
 
 
 def command(module, *words, **environment):
