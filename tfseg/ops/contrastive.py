@@ -7,13 +7,8 @@ and pushed from a bank of negatives. With unit features a, p, k_j this is
 
     loss = log(1 + sum_j exp((a . k_j - a . p) / temperature))
 
-Anchors and negatives are sorted by class and meet in tiles. Tiles of a single
-class are skipped, and few others need a mask. The gradient of the log-sum is
-the mean of the negatives weighted by their exponentials, which is summed up
-beside them: no tile is kept, or computed again. A tile's exponentials come from
-a softmax, the fastest exponential there is on a CPU, and from their ratio to
-it in the tile's first column. Exponents are at most 1 / temperature in size,
-far from the ends of float32.
+The sum over the negatives is that of `ops.log_sum_exp`. Exponents are at most
+1 / temperature in size, far from the ends of float32.
 
 Source: Lai et al., CVPR 2021 (Context-Aware Consistency), eq. 1-8; official
 models/model.py:176-271. Differs: exact. There 1e-8 is added to denominator
@@ -26,17 +21,13 @@ import typing
 
 import tensorflow as tf
 
-from tfseg.ops import shapes
+from tfseg.ops import log_sum_exp, shapes
 
 NORMALIZATIONS = ("image", "active")
 # Most anchors of a tile, and its default size: the larger, the faster are the
-# products, and the more need a mask. Two tiles in flight fill the cores while
-# an operation of one waits for memory, or has one thread.
+# products, and the more need a mask.
 _ROWS = 512
 _TILE_BYTES = 6 * 2**20
-_PARALLEL = 2
-# Sorts what does not count to the end.
-_NONE = tf.int32.max
 
 
 class View(typing.NamedTuple):
@@ -183,7 +174,17 @@ def contrastive_loss(
         query = anchor / temperature
         is_bfloat16 = first.features.dtype == tf.bfloat16
         dtype = tf.bfloat16 if is_bfloat16 else tf.float32
-        negatives = _log_sum_exp(query, label, rows, bank, dtype, tile_bytes)
+        shapes.check_rank("bank.features", bank.features, 2)
+        shapes.check_rank("bank.label", bank.label, 1)
+        negatives = log_sum_exp.over_other_labels(
+            query,
+            label,
+            bank.features,
+            bank.label,
+            rows=rows,
+            columns=max(tile_bytes // (4 * _ROWS), 1),
+            dtype=dtype,
+        )
         loss = tf.nn.softplus(negatives - tf.reduce_sum(query * positive, -1))
     else:
         loss = tf.reduce_sum(tf.square(anchor - positive), -1)
@@ -241,7 +242,8 @@ def _pairs(first, second, active, weight, filter_negatives):
 
     Returns:
       float32 anchor [R, C], positive [R, C] and weight [R]; label int32 [R],
-      _NONE of a row that is no anchor: tiles of these cost nothing; the rows
+      `log_sum_exp.NONE` of a row that is no anchor: tiles of these cost
+      nothing; the rows
       of a tile, int.
     """
     channels = first.features.shape[-1]
@@ -250,11 +252,11 @@ def _pairs(first, second, active, weight, filter_negatives):
     label = tf.cast(tf.stack([first.label, second.label]), tf.int32)
     if not filter_negatives:
         label = tf.fill(tf.shape(label), -1)
-    label = tf.reshape(tf.where(active, label, _NONE), [-1])
+    label = tf.reshape(tf.where(active, label, log_sum_exp.NONE), [-1])
     # Of two views, half are anchors as a rule.
-    rows = _even_part(label.shape[0], _ROWS, parts=2)
-    order, label, count = *_sort(label, rows), tf.size(label)
-    is_anchor = label < _NONE
+    rows = log_sum_exp.even_part(label.shape[0], _ROWS, parts=2)
+    order, label, count = *log_sum_exp.sort(label, rows), tf.size(label)
+    is_anchor = label < log_sum_exp.NONE
     # The same place of the other view.
     partner = (order + count // 2) % count
     anchor, positive = (
@@ -268,126 +270,6 @@ def _pairs(first, second, active, weight, filter_negatives):
     weight = tf.gather(tf.reshape(weight, [-1]), order)
     weight = tf.where(is_anchor, weight, 0.0)
     return anchor, tf.stop_gradient(positive), weight, label, rows
-
-
-def _even_part(size, most, parts=1):
-    """Size of the largest equal parts, in number a multiple of `parts`."""
-    if not size:
-        return most
-    count = parts * -(-size // (parts * most))
-    return -(-size // count)
-
-
-def _sort(label, tile):
-    """Order and labels in that order, with _NONE up to a whole tile."""
-    order = tf.argsort(label)
-    padding = [[0, -tf.size(order) % tile]]
-    label = tf.pad(tf.gather(label, order), padding, constant_values=_NONE)
-    return tf.pad(order, padding), label
-
-
-def _log_sum_exp(query, label, rows, bank, dtype, tile_bytes):
-    """Log of the sum of exp(query . k) over bank rows k of other labels.
-
-    Args:
-      query: float32 [tiles * rows, C].
-      label: int32 [tiles * rows], sorted; _NONE: result of no meaning.
-      rows: of a tile.
-      bank: Bank.
-      dtype: of the products.
-      tile_bytes: largest matrix of products, as float32.
-
-    Returns:
-      float32 [tiles * rows], with a gradient to `query` alone; -inf if there
-      is no such row of the bank.
-    """
-    shapes.check_rank("bank.features", bank.features, 2)
-    shapes.check_rank("bank.label", bank.label, 1)
-    columns = max(tile_bytes // (4 * _ROWS), 1)
-    columns = _even_part(bank.label.shape[0], columns)
-    key_label = tf.cast(bank.label, tf.int32)
-    key_label = tf.where(key_label < 0, _NONE, key_label)
-    order, key_label = _sort(key_label, columns)
-    keys = tf.cast(tf.stop_gradient(bank.features), dtype)
-    keys = tf.gather(keys, order)
-    channels = query.shape[-1]
-
-    @tf.custom_gradient
-    def log_sum_exp(query):
-        query = tf.cast(query, dtype)
-        total, mean = tf.map_fn(
-            lambda start: _sum_exp(
-                tf.slice(query, [start, 0], [rows, -1]),
-                tf.slice(label, [start], [rows]),
-                keys,
-                key_label,
-                columns,
-            ),
-            tf.range(0, tf.shape(query)[0], rows),
-            parallel_iterations=_PARALLEL,
-            fn_output_signature=(tf.float32, tf.float32),
-        )
-        mean = tf.reshape(mean, [-1, channels])
-
-        def gradient(upstream):
-            return upstream[:, tf.newaxis] * mean
-
-        return tf.math.log(tf.reshape(total, [-1])), gradient
-
-    return log_sum_exp(query)
-
-
-def _sum_exp(query, label, keys, key_label, columns):
-    """Sum of exponentials [rows], and the mean of the keys by them [rows, C].
-
-    Of a tile of anchors, `query` [rows, C] and `label` [rows], with all keys,
-    tile by tile. In both, labels are sorted.
-    """
-    low = label[0]
-    high = tf.reduce_max(tf.where(label < _NONE, label, low))
-    num_keys = tf.math.count_nonzero(key_label < _NONE, dtype=tf.int32)
-
-    def add(start, total, weighted):
-        key = tf.slice(keys, [start, 0], [columns, -1])
-        other = tf.slice(key_label, [start], [columns])
-        is_key = other < _NONE
-
-        def of_negatives(share):
-            negative = label[:, tf.newaxis] != other
-            negative = tf.cond(
-                is_key[-1], lambda: negative, lambda: negative & is_key
-            )
-            share = tf.where(negative, share, 0.0)
-            return tf.reduce_sum(share, -1, keepdims=True), share
-
-        def sums():
-            values = tf.matmul(query, key, transpose_b=True)
-            values = tf.cast(values, tf.float32)
-            share = tf.nn.softmax(values)
-            # Sum of the tile's exponentials.
-            scale = tf.exp(values[:, :1]) / share[:, :1]
-            apart = (other[-1] < low) | (high < other[0])
-            part, share = tf.cond(
-                apart & is_key[-1],
-                lambda: (tf.ones_like(scale), share),
-                lambda: of_negatives(share),
-            )
-            mean = tf.matmul(tf.cast(share, key.dtype), key)
-            mean = tf.cast(mean, tf.float32)
-            return total + scale * part, weighted + scale * mean
-
-        one_class = (low == high) & (low == other[0]) & (low == other[-1])
-        added = tf.cond(one_class, lambda: (total, weighted), sums)
-        return start + columns, *added
-
-    zeros = tf.zeros(query.shape, tf.float32)
-    _, total, weighted = tf.while_loop(
-        lambda start, *_: (start < num_keys) & (low < _NONE),
-        add,
-        (0, zeros[:, :1], zeros),
-        parallel_iterations=1,
-    )
-    return total[:, 0], tf.math.divide_no_nan(weighted, total)
 
 
 def _check_view(name, view):
