@@ -243,8 +243,7 @@ def _pairs(first, second, active, weight, filter_negatives):
     Returns:
       float32 anchor [R, C], positive [R, C] and weight [R]; label int32 [R],
       `log_sum_exp.NONE` of a row that is no anchor: tiles of these cost
-      nothing; the rows
-      of a tile, int.
+      nothing; the rows of a tile, int.
     """
     channels = first.features.shape[-1]
     features = tf.stack([first.features, second.features])
