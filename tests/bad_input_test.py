@@ -264,12 +264,10 @@ runpy.run_module("launch.train", run_name="__main__")
 
 def test_full_disk_while_saving_loses_nothing(folder, tmp_path):
     """No file may grow beyond 300 kB; a checkpoint needs more."""
-    config = miniature.config(
-        folder, "supervised", train__steps=3, train__checkpoint_every=2
-    )
+    config = miniature.config(folder, train__steps=3, train__checkpoint_every=2)
     config.network.width = 24
     workdir = tmp_path / "run"
-    words = [*miniature.flags(config, "supervised"), f"--workdir={workdir}"]
+    words = [*miniature.flags(config), f"--workdir={workdir}"]
     command = miniature.command("train")
     done = subprocess.run(
         [sys.executable, "-c", _SMALL_DISK, *words],

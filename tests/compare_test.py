@@ -3,7 +3,6 @@ import json
 
 import pytest
 
-from configs import cross_supervision
 from tests import miniature
 from tfseg import compare, train
 
@@ -17,19 +16,12 @@ def folder(tmp_path):
 
 
 def _configs(folder, **changes):
-    def floor(seed):
-        return miniature.config(
-            folder, "supervised", seed=seed, train__steps=2, **changes
+    def get(method):
+        return lambda seed: miniature.config(
+            folder, method, seed=seed, train__steps=2, **changes
         )
 
-    def ours(seed):
-        config = floor(seed)
-        config.train.unlabeled_batch = 4
-        # Of one network, which is traced soonest.
-        config.method = cross_supervision.get("sps")
-        return config
-
-    return {"floor": floor, "ours": ours}
+    return {"floor": get("supervised"), "ours": get("cutmix")}
 
 
 def test_compares_and_goes_on(folder, tmp_path, monkeypatch):
@@ -40,7 +32,7 @@ def test_compares_and_goes_on(folder, tmp_path, monkeypatch):
     written = json.load(open(tmp_path / "runs" / "comparison.json"))
     assert written == {"seeds": [3, 4], "results": first}
     config = json.load(open(tmp_path / "runs" / "ours" / "4" / "config.json"))
-    assert config["seed"] == 4 and config["method"]["name"] == "sps"
+    assert config["seed"] == 4 and config["method"]["name"] == "mean_teacher"
 
     def fail(*args):
         raise AssertionError("trained again")

@@ -5,12 +5,6 @@ import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# XLA compiles all the same, but LLVM does not make fast what runs a few times.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 "
-    "--xla_llvm_disable_expensive_passes=true",
-)
 
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
@@ -24,9 +18,6 @@ def pytest_configure():
     tf.config.set_logical_device_configuration(
         cpu, [tf.config.LogicalDeviceConfiguration()] * 2
     )
-    # A trace makes so many objects that all would be searched again and again.
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 10)
 
 
 @pytest.fixture(scope="module", autouse=True)

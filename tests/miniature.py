@@ -64,20 +64,18 @@ def config(folder, method="cutmix", **overrides):
     return result
 
 
-def flags(config_object, method="cutmix"):
-    """Command-line overrides that turn `folder_<method>` into the config."""
-    import importlib
-
+def flags(config_object):
+    """Command-line overrides that turn `folder_cutmix` into the config."""
+    from configs import folder_cutmix
     from tfseg import config as config_lib
 
-    module = importlib.import_module(f"configs.folder_{method}")
-    old = config_lib.flatten(module.get_config(""))
+    old = config_lib.flatten(folder_cutmix.get_config(""))
     words = []
     for field, value in config_lib.flatten(config_object).items():
         if old.get(field) != value:
             text = tuple(value) if isinstance(value, list) else value
             words.append(f"--config.{field}={text}")
-    return [f"--config=configs/folder_{method}.py", *words]
+    return ["--config=configs/folder_cutmix.py", *words]
 
 
 def command(module, *words, **environment):

@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 
-from configs import cross_supervision
 from tests import miniature
 from tfseg import examples, packed, train
 from tfseg.data import check, records
@@ -63,8 +62,6 @@ def test_a_run_by_windows_resumes_bit_by_bit(config, tmp_path, monkeypatch):
     whole, resumed = str(tmp_path / "whole"), str(tmp_path / "resumed")
     config = config.copy_and_resolve_references()
     config.train.checkpoint_every = 4
-    # Of all that take unlabeled images, this one is traced soonest.
-    config.method = cross_supervision.get("sps")
     first = train.train(config, whole)
     shutil.copytree(whole, resumed)
     for path in glob.glob(f"{resumed}/checkpoints/last/ckpt-6.*"):

@@ -136,8 +136,6 @@ def test_any_method_teaches_also_a_self_trained_one(folder, tmp_path):
     config = _config(folder, threshold=threshold)
     config.method.teacher = _config(folder, "cps").method
     config.train.steps = 2
-    # So that no stage validates; what teaches is its last checkpoint.
-    config.split.validation_fraction = 0.0
     train.train(config, str(workdir))
     for place, method in [
         (".", "self_training"),

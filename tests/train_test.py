@@ -205,13 +205,17 @@ def test_not_finite_stops_and_keeps_the_last_checkpoint(folder, tmp_path):
                 assert np.isfinite(tf.train.load_variable(latest, name)).all()
 
 
-def test_without_validation_the_last_checkpoint_is_deployed(folder, tmp_path):
-    """Nor does supervised training need unlabeled images."""
+def test_supervised_needs_no_unlabeled_images(folder, tmp_path):
     config = miniature.config(folder, "supervised")
     config.split.unlabeled_includes_labeled = False
-    config.split.validation_fraction = 0.0
     summary = train.train(config, str(tmp_path / "run"))
     assert summary["steps"] == 6
+
+
+def test_without_validation_the_last_checkpoint_is_deployed(folder, tmp_path):
+    config = miniature.config(folder, "supervised")
+    config.split.validation_fraction = 0.0
+    summary = train.train(config, str(tmp_path / "run"))
     assert summary["best_miou"] is None and summary["final_miou"] is None
     run = runs.load(str(tmp_path / "run"))
     assert session.digest(run.network) == summary["sha256"]

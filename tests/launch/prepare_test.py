@@ -73,8 +73,7 @@ def test_voc_from_sbd(tmp_path):
 def test_records_by_command_and_a_run_on_them(tmp_path):
     folder = miniature.make_folder(tmp_path / "mine")
     records = str(tmp_path / "records")
-    config = miniature.config(folder, "supervised")
-    words = miniature.flags(config, "supervised")
+    words = miniature.flags(miniature.config(folder))
     for _ in range(2):
         done = _run(f"--records={records}", *words)
         assert done.returncode == 0, done.stderr

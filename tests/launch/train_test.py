@@ -87,19 +87,14 @@ def _steps(workdir):
 
 def test_sigterm_saves_and_the_same_command_resumes(folder, tmp_path):
     config = miniature.config(
-        folder,
-        "supervised",
-        train__steps=4000,
-        train__checkpoint_every=4000,
+        folder, train__steps=4000, train__checkpoint_every=4000
     )
     config.train.evaluate_every = 4000
     config.train.report_every = 1
     workdir = str(tmp_path / "run")
     process = subprocess.Popen(
         **miniature.command(
-            "train",
-            *miniature.flags(config, "supervised"),
-            f"--workdir={workdir}",
+            "train", *miniature.flags(config), f"--workdir={workdir}"
         ),
         stderr=subprocess.PIPE,
     )

@@ -215,27 +215,20 @@ def _float32():
     keras.mixed_precision.set_global_policy("float32")
 
 
-# With checkpoints it is float32 on one replica.
-OTHERS = [
-    (precision, replicas)
-    for precision in ("float32", "mixed_float16", "mixed_bfloat16")
-    for replicas in (1, 2)
-][1:]
-
-
-def assert_steps_are_right(method, before, logs, steps):
-    """What must hold after the first steps.
-
-    Args:
-      method: that took them.
-      before: `values` of its trained network before them.
-      logs: the history of `fit`.
-      steps: how many they were.
-    """
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize(
+    "precision", ["float32", "mixed_float16", "mixed_bfloat16"]
+)
+@pytest.mark.parametrize("name", lookup.names("methods"))
+def test_step(name, precision, replicas):
+    keras.mixed_precision.set_global_policy(precision)
+    method = make(name, replicas, norm=True)
+    before = values(trained_network(method))
+    logs = fit(method).history
     assert set(logs) == {*method.SCALARS, *method.CLASS_SHARES}
     for key in method.SCALARS:
         assert np.isfinite(logs[key]).all(), key
-    assert int(method.step.numpy()) == steps
+    assert int(method.step.numpy()) == 2
     method.raise_if_not_finite()
     moved = [
         not np.array_equal(old, new)
@@ -246,22 +239,23 @@ def assert_steps_are_right(method, before, logs, steps):
         assert all(np.isfinite(v).all() for v in values(network))
 
 
-@pytest.mark.parametrize("precision, replicas", OTHERS)
 @pytest.mark.parametrize("name", lookup.names("methods"))
-def test_step(name, precision, replicas):
-    keras.mixed_precision.set_global_policy(precision)
-    method = make(name, replicas, norm=True)
-    before = values(trained_network(method))
-    logs = fit(method).history
-    assert_steps_are_right(method, before, logs, 2)
+def test_two_replicas_take_the_step_of_one(name):
+    one, two = make(name, 1), make(name, 2)
+    logs = fit(one, 3).history, fit(two, 3).history
+    for key in logs[0]:
+        np.testing.assert_allclose(logs[0][key], logs[1][key], atol=1e-6)
+    for network in one.networks:
+        for a, b in zip(
+            values(one.networks[network]), values(two.networks[network])
+        ):
+            np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", lookup.names("methods"))
-def test_step_and_checkpoint_that_holds_everything(name, tmp_path):
+def test_checkpoint_holds_everything(name, tmp_path):
     first = make(name, norm=True)
-    before = values(trained_network(first))
-    logs = fit(first, 2).history
-    assert_steps_are_right(first, before, logs, 2)
+    fit(first, 3)
     path = tf.train.Checkpoint(method=first, optimizer=first.optimizer).save(
         str(tmp_path / "ckpt")
     )
@@ -270,8 +264,8 @@ def test_step_and_checkpoint_that_holds_everything(name, tmp_path):
         path
     ).assert_consumed()
     for method in (first, second):
-        fit(method, 2, first=2)
-    assert int(second.step.numpy()) == 4
+        fit(method, 2, first=3)
+    assert int(second.step.numpy()) == 5
     for key in first.networks:
         for a, b in zip(
             values(first.networks[key]), values(second.networks[key])
@@ -279,32 +273,35 @@ def test_step_and_checkpoint_that_holds_everything(name, tmp_path):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.fixture(name="made", scope="module", params=lookup.names("methods"))
-def _made(request):
-    """A method, its first fit, and traces: after each step, and all."""
-    method = make(request.param)
-    traces, counts = [], []
-    original = method.train_step
-
-    def counted(batch):
-        traces.append(1)
-        return original(batch)
-
-    method.train_step = counted
-    note = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda *_: counts.append(len(traces))
-    )
-    return method, fit(method, 3, [note]).history, counts, traces
-
-
-@pytest.fixture(name="fresh", scope="module", params=lookup.names("methods"))
-def _fresh(request):
-    """A method without a step, for its tests in their order."""
-    return make(request.param)
+@pytest.mark.parametrize("name", lookup.names("methods"))
+def test_all_ignored_labels_give_a_finite_step(name):
+    method = make(name)
+    before = values(trained_network(method))
+    batch = batch_of(method)
+    for part in batch.values() if method.SEVERAL_DOMAINS else [batch]:
+        for kind in part.values():
+            for key, values_of_key in kind.items():
+                if key.endswith("valid"):
+                    values_of_key[:] = False
+                if key.endswith("label"):
+                    values_of_key[:] = 255
+    logs = step(method, batch)
+    assert float(logs["loss"]) == 0
+    for old, new in zip(before, values(trained_network(method))):
+        np.testing.assert_array_equal(old, new)
 
 
-def test_passes_name_what_a_step_needs(fresh):
-    passes = fresh.passes(4, 8)
+@pytest.mark.parametrize("name", lookup.names("methods"))
+def test_batch_of_one(name):
+    method = make(name)
+    batch = tf.nest.map_structure(lambda x: x[:1], batch_of(method))
+    logs = step(method, batch)
+    assert np.isfinite(logs["loss"])
+
+
+@pytest.mark.parametrize("name", lookup.names("methods"))
+def test_passes_name_what_a_step_needs(name):
+    passes = make(name).passes(4, 8)
     assert {kind for kind, _ in passes} <= {
         "train",
         "forward",
@@ -315,50 +312,31 @@ def test_passes_name_what_a_step_needs(fresh):
     assert passes[0][0] == "train" and passes[0][1] >= 4
 
 
-def test_steps_per_execution_is_refused(fresh):
+@pytest.mark.parametrize("name", lookup.names("methods"))
+def test_steps_per_execution_is_refused(name):
+    method = make(name)
     with pytest.raises(ValueError, match="`steps_per_execution` must be 1"):
-        fresh.compile(fresh.optimizer, steps_per_execution=4)
+        method.compile(method.optimizer, steps_per_execution=4)
 
 
-def test_all_ignored_labels_give_a_finite_step(fresh):
-    assert fresh.optimizer.iterations.numpy() == 0
-    before = values(trained_network(fresh))
-    batch = batch_of(fresh)
-    for part in batch.values() if fresh.SEVERAL_DOMAINS else [batch]:
-        for kind in part.values():
-            for key, values_of_key in kind.items():
-                if key.endswith("valid"):
-                    values_of_key[:] = False
-                if key.endswith("label"):
-                    values_of_key[:] = 255
-    logs = step(fresh, batch)
-    assert float(logs["loss"]) == 0
-    for old, new in zip(before, values(trained_network(fresh))):
-        np.testing.assert_array_equal(old, new)
+@pytest.fixture(name="begun", scope="module", params=lookup.names("methods"))
+def _begun(request):
+    """A method after one step, and a list with an item for each trace."""
+    method = make(request.param)
+    traces = []
+    original = method.train_step
+
+    def counted(batch):
+        traces.append(1)
+        return original(batch)
+
+    method.train_step = counted
+    fit(method, 1)
+    return method, traces
 
 
-def test_batch_of_one(fresh):
-    fresh.reset_metrics()
-    batch = tf.nest.map_structure(lambda x: x[:1], batch_of(fresh))
-    logs = step(fresh, batch)
-    assert np.isfinite(logs["loss"])
-
-
-def test_two_replicas_take_the_step_of_one(made, request):
-    one, first = made[:2]
-    two = make(request.node.callspec.params["made"], 2)
-    second = fit(two, 3).history
-    for key in first:
-        np.testing.assert_allclose(first[key], second[key], atol=1e-6)
-    for network in one.networks:
-        for a, b in zip(
-            values(one.networks[network]), values(two.networks[network])
-        ):
-            np.testing.assert_allclose(a, b, atol=1e-6)
-
-
-def test_weights_that_a_finite_loss_broke_are_found(made):
-    method = made[0]
+def test_weights_that_a_finite_loss_broke_are_found(begun):
+    method, _ = begun
     variable = trained_network(method).variables[-1]
     before = variable.numpy()
     method.raise_if_not_finite()
@@ -371,15 +349,15 @@ def test_weights_that_a_finite_loss_broke_are_found(made):
     variable.assign(before)
 
 
-def test_second_step_does_not_retrace(made):
-    method, _, counts, traces = made
-    fit(method, 1)
-    # Neither in the first fit nor in a further one.
-    assert len(counts) == 3 and {*counts, len(traces)} == {counts[0]}
+def test_second_step_does_not_retrace(begun):
+    method, traces = begun
+    after_first = len(traces)
+    fit(method, 3)
+    assert len(traces) == after_first
 
 
-def test_not_finite_names_scalar_and_step(made):
-    method = made[0]
+def test_not_finite_names_scalar_and_step(begun):
+    method, _ = begun
     method.raise_if_not_finite()
     for variable in trained_network(method).variables:
         variable.assign(np.nan * variable)

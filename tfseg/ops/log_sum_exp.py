@@ -53,7 +53,8 @@ def over_other_labels(query, label, keys, key_label, *, rows, columns, dtype):
     """Log of the sum of exp(query . k) over the keys k of other labels.
 
     Args:
-      query: float32 [tiles * rows, C]; products with keys are within 33.
+      query: float32 [tiles * rows, C]; products with keys are at most
+        1 / 0.03 in size, so that a share of a tile cannot underflow.
       label: int32 [tiles * rows], of `sort`; NONE: result of no meaning.
       keys: float [M, C], gets no gradient.
       key_label: int [M]; negative: not a key.
