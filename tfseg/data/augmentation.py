@@ -77,4 +77,6 @@ class Augmentation:
             blur_rate=self.blur_rate,
             blur_sigma=self.blur_sigma,
         )
-        return geometry.pad(changed, valid, self.pad_color)
+        return geometry.pad(
+            changed, valid, self.pad_color, upright=self._upright
+        )

@@ -17,6 +17,8 @@ import typing
 import tensorflow as tf
 import tensorflow_addons as tfa
 
+from tfseg.data import axiswise
+
 
 class Turn(typing.NamedTuple):
     """How a crop lies on the source: the picture is turned, then flipped.
@@ -186,29 +188,46 @@ def warp_image(image, matrix, *, crop, pad_color, upright=False):
       float32 [height, width, 3] in [0, 255], and bool [height, width] that is
       False on padding.
     """
-    valid = _valid(tf.shape(image)[:2], matrix, crop, upright)
-    part, matrix = _needed_part(image, matrix, crop)
+    size = tf.shape(image)[:2]
+    part, part_matrix = _needed_part(image, matrix, crop)
     if upright:
-        return pad(_resample(part, matrix, crop), valid, pad_color), valid
-    warped = _transform(tf.cast(part, tf.float32), matrix, crop, "bilinear")
+        rows, columns = axiswise.inside(size, matrix, crop=crop)
+        warped = axiswise.resample(
+            part, part_matrix, (rows, columns), pad_color
+        )
+        return warped, rows[:, None] & columns[None]
+    valid = inside(size, matrix, crop=crop)
+    part = tf.cast(part, tf.float32)
+    warped = _transform(part, part_matrix, crop, "bilinear")
     return pad(warped, valid, pad_color), valid
 
 
-def pad(image, valid, pad_color):
-    """`pad_color` where `valid` is False; image float32 [H, W, 3]."""
+def pad(image, valid, pad_color, *, upright=False):
+    """`pad_color` where `valid` is False.
+
+    Args:
+      image: float32 [H, W, 3].
+      valid: bool [H, W].
+      pad_color: RGB, 0..255.
+      upright: `valid` is a rectangle: faster.
+    """
     # Most crops have no padding; and to broadcast along three channels is slow.
     return tf.cond(
         tf.reduce_all(valid),
         lambda: image,
-        lambda: _pad_somewhere(image, valid, pad_color),
+        lambda: _pad_somewhere(image, valid, pad_color, upright),
     )
 
 
-def _pad_somewhere(image, valid, pad_color):
+def _pad_somewhere(image, valid, pad_color, upright):
     height, width, channels = image.shape
     flat = [height, width * channels]
+    if upright:
+        rows, columns = tf.reduce_any(valid, 1), tf.reduce_any(valid, 0)
+        keep = rows[:, None] & tf.repeat(columns, channels)[None]
+    else:
+        keep = tf.reshape(tf.tile(valid[..., None], [1, 1, channels]), flat)
     color = tf.tile(tf.constant(pad_color, tf.float32), [width])
-    keep = tf.reshape(tf.tile(valid[..., None], [1, 1, channels]), flat)
     padded = tf.where(
         keep, tf.reshape(image, flat), tf.broadcast_to(color, flat)
     )
@@ -228,13 +247,13 @@ def warp_label(label, matrix, *, crop, ignore_label=255, upright=False):
     Returns:
       int32 [height, width].
     """
-    valid = _valid(tf.shape(label), matrix, crop, upright)
-    part, matrix = _needed_part(label[..., None], matrix, crop)
+    size = tf.shape(label)
+    part, part_matrix = _needed_part(label[..., None], matrix, crop)
     if upright:
-        warped = _pick(part[..., 0], matrix, crop)
-        return tf.where(valid, warped, ignore_label)
-    warped = _transform(part, matrix, crop, "nearest")[..., 0]
-    return tf.where(valid, warped, ignore_label)
+        within = axiswise.inside(size, matrix, crop=crop)
+        return axiswise.pick(part[..., 0], part_matrix, within, ignore_label)
+    warped = _transform(part, part_matrix, crop, "nearest")[..., 0]
+    return tf.where(inside(size, matrix, crop=crop), warped, ignore_label)
 
 
 def inside(image_size, matrix, *, crop):
@@ -251,66 +270,6 @@ def inside(image_size, matrix, *, crop):
     valid = tf.reduce_all(within, -1)
     valid.set_shape(crop)
     return valid
-
-
-def _valid(image_size, matrix, crop, upright):
-    """`inside`, by rows and columns where that is possible."""
-    if not upright:
-        return inside(image_size, matrix, crop=crop)
-    size = tf.unstack(tf.cast(image_size, tf.float32))
-    rows, columns = (
-        (places >= -0.5) & (places <= side - 0.5)
-        for places, side in zip(_places(matrix, crop), size)
-    )
-    return rows[:, None] & columns[None]
-
-
-def _places(matrix, crop):
-    """Source rows and columns of the output's, of an upright window."""
-    return tuple(
-        matrix[axis, axis] * tf.range(side, dtype=tf.float32) + matrix[axis, 2]
-        for axis, side in ((1, crop[0]), (0, crop[1]))
-    )
-
-
-def _resample(part, matrix, crop):
-    """float32 [height, width, 3], bilinear, columns first.
-
-    Both times along the first axis, where a neighbor is a whole row.
-    """
-    rows, columns = _places(matrix, crop)
-    size = tf.shape(part)
-    flat = tf.reshape(tf.transpose(part, [1, 0, 2]), [size[1], -1])
-    flat = tf.reshape(_between_rows(flat, columns), [crop[1], size[0], 3])
-    flat = tf.reshape(tf.transpose(flat, [1, 0, 2]), [size[0], 3 * crop[1]])
-    return tf.reshape(_between_rows(flat, rows), [*crop, 3])
-
-
-def _between_rows(image, places):
-    last = tf.shape(image)[0] - 1
-    low = tf.floor(places)
-    rows = []
-    for shift, weight in ((0, low + 1 - places), (1, places - low)):
-        index = tf.clip_by_value(tf.cast(low, tf.int32) + shift, 0, last)
-        row = tf.cast(tf.gather(image, index), tf.float32)
-        rows.append(weight[:, None] * row)
-    return rows[0] + rows[1]
-
-
-def _pick(part, matrix, crop):
-    """int32 [height, width], nearest neighbors of an upright window."""
-    # Halves away from zero, as the kernel of a general warp has it.
-    rows, columns = (
-        tf.clip_by_value(
-            tf.cast(tf.sign(at) * tf.floor(tf.abs(at) + 0.5), tf.int32),
-            0,
-            tf.shape(part)[axis] - 1,
-        )
-        for axis, at in enumerate(_places(matrix, crop))
-    )
-    # Whole rows of the transposed one: columns would go number by number.
-    picked = tf.transpose(tf.gather(tf.transpose(part), columns))
-    return tf.gather(picked, rows)
 
 
 def _needed_part(image, matrix, crop):
