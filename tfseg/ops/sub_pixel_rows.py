@@ -234,10 +234,12 @@ def _squared(logits, target, mask):
     if mask is not None:
         difference *= mask
     loss = tf.nn.l2_loss(difference)
-    # A product sums faster over so few columns than a reduction does.
+    # After the loss, the product needs no memory but the difference's.
+    with tf.control_dependencies([loss]):
+        product = prob * difference
+    # Columns of ones sum faster over so few columns than a reduction does.
     ones = tf.ones([logits.shape[1], 1])
-    slope = difference - (prob * difference) @ ones
-    return loss, prob * slope
+    return loss, product - prob * (product @ ones)
 
 
 def _by_tape(distance):
