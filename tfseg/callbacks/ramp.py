@@ -1,27 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A variable that follows a schedule of the step."""
+"""A variable that follows a ramp of the step."""
 
 import tensorflow as tf
 from tensorflow import keras
 
+from tfseg import schedules
+
 
 class Ramp(keras.callbacks.Callback):
-    """Before every step: variable = schedule(step).
+    """Before every step: variable = `schedules.ramp` of the step.
 
     Args:
       variable: float32 scalar variable of the method.
-      schedule: int64 scalar tensor, the step -> float32 scalar.
+      name: see `schedules.ramp`.
+      steps: length of the ramp; nothing is done once it has ended.
     """
 
-    def __init__(self, variable, schedule):
+    def __init__(self, variable, name, steps):
         super().__init__()
         self._supports_tf_logs = True
         self._variable = variable
-        self._schedule = schedule
+        self._name, self._steps = name, steps
+
+    def on_train_begin(self, logs=None):
+        # Counted here: reading the step would wait for the device.
+        done = int(self.model.step.numpy())
+        self._left = max(1, 1 + self._steps - done)
 
     def on_train_batch_begin(self, batch, logs=None):
-        self._update()
+        if self._left:
+            self._left -= 1
+            self._update()
 
     @tf.function(autograph=False)
     def _update(self):
-        self._variable.assign(self._schedule(self.model.step))
+        value = schedules.ramp(self._name, self.model.step, self._steps)
+        self._variable.assign(value)

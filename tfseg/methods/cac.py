@@ -187,12 +187,7 @@ class CAC(base.Method):
 
     def step_callbacks(self):
         return [
-            ramp.Ramp(
-                variable,
-                lambda step: schedules.ramp(
-                    self.ramp_name, step, self.ramp_steps
-                ),
-            )
+            ramp.Ramp(variable, self.ramp_name, self.ramp_steps)
             for variable in self.ramps.values()
         ]
 

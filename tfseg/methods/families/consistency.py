@@ -110,14 +110,7 @@ class Consistency(base.Method):
         return {"ramp": self.ramp}
 
     def step_callbacks(self):
-        return [
-            ramp.Ramp(
-                self.ramp,
-                lambda step: schedules.ramp(
-                    self.ramp_name, step, self.ramp_steps
-                ),
-            )
-        ]
+        return [ramp.Ramp(self.ramp, self.ramp_name, self.ramp_steps)]
 
     def weigh(self, valid):
         """float32 [B, H, W] of bool: 1, and `padding_weight` on padding."""

@@ -161,14 +161,7 @@ class CrossConsistency(base.Method):
         return {"ramp": self.ramp}
 
     def step_callbacks(self):
-        return [
-            ramp.Ramp(
-                self.ramp,
-                lambda step: schedules.ramp(
-                    self.ramp_name, step, self.ramp_steps
-                ),
-            )
-        ]
+        return [ramp.Ramp(self.ramp, self.ramp_name, self.ramp_steps)]
 
     def new_auxiliary(self, network):
         """A list of decoders of a network's form, one for each kind."""
