@@ -108,9 +108,10 @@ def measure(network_options, options, size, batch, policy, xla, repeats):
         f"{kind} {images}" for kind, images in method.passes(batch, 2 * batch)
     )
     passes = bare_passes(network, counts, size, xla)
+    # What comes first in a round follows a pass, as waiting follows a step.
     functions = {
-        "step": whole_step,
         "callbacks": step.callbacks,
+        "step": whole_step,
         "wait": step.wait,
         **passes,
     }
