@@ -62,15 +62,14 @@ def weight_gradients(gradients):
 
 
 def target_rows(target, num_layers):
-    """Where the rows of logits find their targets.
+    """The targets in the order of the rows of logits.
 
     Args:
       target: [B, h * 2^L, w * 2^L, C].
       num_layers: L.
 
     Returns:
-      float32 [pixels, C], as they are, and int32 [B * h * w, 4^L], those of
-      each row of the first layer in the order of its rows of logits.
+      float32 [B * h * w, 4^L * C], those of each row of the first layer.
     """
     batch, height, width, classes = tf.unstack(tf.shape(target))
     side = 2**num_layers
@@ -79,15 +78,14 @@ def target_rows(target, num_layers):
     shape = [batch * height // side, *twos, width // side, *twos]
     pairs = [(1 + i, num_layers + 2 + i) for i in range(num_layers)]
     axes = [0, num_layers + 1, *(axis for pair in pairs for axis in pair)]
-    place = tf.transpose(tf.reshape(place, shape), axes)
-    flat = tf.reshape(tf.cast(target, tf.float32), [-1, target.shape[-1]])
-    return tf.stop_gradient(flat), tf.reshape(place, [-1, side * side])
+    place = tf.reshape(tf.transpose(tf.reshape(place, shape), axes), [-1])
+    flat = tf.reshape(tf.cast(target, tf.float32), [-1, classes])
+    width = side * side * target.shape[-1]
+    return tf.stop_gradient(tf.reshape(tf.gather(flat, place), [-1, width]))
 
 
 def stream(weights, step, rows, target=None):
     """Runs a step on every block of rows of every decoder.
-
-    All decoders on a block, one (or two) at a time, then the next block.
 
     Args:
       weights: see `homogeneous`.
@@ -100,70 +98,52 @@ def stream(weights, step, rows, target=None):
       Sum of the losses, gradient [N, K, C], and the sums of the gradients of
       the weights.
     """
-    count, width = rows.shape[1:]
-    classes = weights[0].shape[1] - 1
-    most = max(1, _BLOCK // (classes * 4 ** len(weights)))
+    count = rows.shape[1]
+    classes, pixels = weights[0].shape[1] - 1, 4 ** len(weights)
+    most = max(1, _BLOCK // (classes * pixels))
     total = tf.shape(rows)[0]
     num_blocks = (total + most - 1) // most
     # Even ones: a small rest costs as many operations.
     block = (total + num_blocks - 1) // tf.maximum(num_blocks, 1)
+    number = count * num_blocks
+    arrays = [
+        tf.TensorArray(
+            tf.float32, number, infer_shape=False, element_shape=[None, classes]
+        )
+    ]
+    if target is not None:
+        arrays += [tf.TensorArray(tf.float32, number) for _ in weights]
 
-    def blocks(i, loss, gradient, *sums):
-        part = slice(i * block, (i + 1) * block)
-        inputs = tf.ensure_shape(rows[part], [None, count, width])
+    def one(i, loss, *arrays):
+        decoder, place = i // num_blocks, i % num_blocks
+        part = slice(place * block, (place + 1) * block)
         goal = None
         if target is not None:
-            goal = tf.gather(target[0], target[1][part])
-            goal = tf.reshape(goal, [-1, target[0].shape[1]])
-        losses, mine, changes = _each(weights, step, inputs, goal)
-        sums = [a + b for a, b in zip(sums, changes)]
-        mine = tf.transpose(mine, [1, 0, 2])
-        return (i + 1, loss + losses, gradient.write(i, mine), *sums)
-
-    with_weights = target is not None
-    sums = [tf.zeros_like(w) for w in weights] if with_weights else []
-    gradient = tf.TensorArray(
-        tf.float32,
-        num_blocks,
-        infer_shape=False,
-        element_shape=[None, count, classes],
-    )
-    _, loss, gradient, *sums = tf.while_loop(
-        lambda i, *_: i < num_blocks,
-        blocks,
-        (0, 0.0, gradient, *sums),
-        parallel_iterations=1,
-    )
-    return loss, gradient.concat(), sums
-
-
-def _each(weights, step, inputs, goal):
-    """A block [n, K, F]: loss, gradients [K, n, C], those of the weights."""
-    count = inputs.shape[1]
-    arrays = [tf.TensorArray(tf.float32, count)]
-    if goal is not None:
-        arrays += [tf.TensorArray(tf.float32, count) for _ in weights]
-
-    def one(k, loss, *arrays):
-        part, *changes = _flat(
-            step(inputs[:, k], goal, [w[k] for w in weights])
+            goal = tf.reshape(target[part], [-1, target.shape[1] // pixels])
+        mine, gradient, changes = step(
+            rows[part, decoder], goal, [w[decoder] for w in weights]
         )
-        arrays = [a.write(k, change) for a, change in zip(arrays, changes)]
-        return (k + 1, loss + part, *arrays)
+        arrays = [
+            array.write(i, value)
+            for array, value in zip(arrays, (gradient, *changes))
+        ]
+        return (i + 1, loss + mine, *arrays)
 
-    _, loss, *arrays = tf.while_loop(
-        lambda k, *_: k < count,
+    _, loss, gradient, *changes = tf.while_loop(
+        lambda i, *_: i < number,
         one,
         (0, 0.0, *arrays),
         parallel_iterations=_PARALLEL,
     )
-    gradient, *changes = [array.stack() for array in arrays]
-    return loss, gradient, changes
-
-
-def _flat(result):
-    loss, gradient, changes = result
-    return (loss, gradient, *changes)
+    gradient = tf.reshape(gradient.concat(), [count, total, classes])
+    sums = [
+        tf.reduce_sum(
+            tf.reshape(change.stack(), [count, num_blocks, *weight.shape[1:]]),
+            1,
+        )
+        for change, weight in zip(changes, weights)
+    ]
+    return loss, tf.transpose(gradient, [1, 0, 2]), sums
 
 
 def forward(rows, weights, relu):
