@@ -11,7 +11,7 @@ import tensorflow as tf
 # Most numbers in a block of logits. A block takes some forty operations; in one
 # of a fourth, whose tensors fit the cache of a core, they take longer to start
 # than that saves.
-_BLOCK = 2**20
+_BLOCK = 3 * 2**19
 # Decoders in flight: two fill the cores where an operation has one thread.
 _PARALLEL = 2
 
