@@ -26,7 +26,7 @@ from tfseg.ops import log_sum_exp, shapes
 NORMALIZATIONS = ("image", "active")
 # Most anchors of a tile, and its default size: the larger, the faster are the
 # products, and the more need a mask.
-_ROWS = 512
+_ROWS = 544
 _TILE_BYTES = 6 * 2**20
 
 

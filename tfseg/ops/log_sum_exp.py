@@ -5,8 +5,8 @@ Both are sorted by label and meet in tiles. Tiles of a single label are
 skipped, and few others need a mask. The gradient is the mean of the keys
 weighted by their exponentials, which is summed up beside them: no tile is
 kept, or computed again. A tile's exponentials come from a softmax, the fastest
-exponential there is on a CPU, and from their ratio to it in the tile's first
-column. Nothing is subtracted: see the range of the products.
+exponential there is on a CPU, and from their ratio to it in one column that is
+not masked. Nothing is subtracted: see the range of the products.
 """
 
 import tensorflow as tf
@@ -16,6 +16,11 @@ NONE = tf.int32.max
 # Tiles in flight: two fill the cores while an operation of one waits for
 # memory, or has one thread.
 _PARALLEL = 2
+# Added to a product, its exponential is 0.
+_MASKED = -1e4
+# Labels of a tile of rows whose masks are rows of a table: to copy these takes
+# less than to compare all pairs.
+_FEW = 32
 
 
 def even_part(size, most, parts=1):
@@ -107,35 +112,42 @@ def _sum_exp(query, label, keys, key_label, columns):
     low = label[0]
     high = tf.reduce_max(tf.where(label < NONE, label, low))
     num_keys = tf.math.count_nonzero(key_label < NONE, dtype=tf.int32)
+    rank = tf.cumsum(tf.cast(label[1:] != label[:-1], tf.int32))
+    rank = tf.pad(rank, [[1, 0]])
+    few = rank[-1] < _FEW
+    # The label of each rank; it has the same of all its rows.
+    names = tf.math.unsorted_segment_max(
+        label, tf.minimum(rank, _FEW - 1), _FEW
+    )
 
     def add(start, total, weighted):
         key = tf.slice(keys, [start, 0], [columns, -1])
         other = tf.slice(key_label, [start], [columns])
         is_key = other < NONE
 
-        def of_negatives(share):
-            negative = label[:, tf.newaxis] != other
-            negative = tf.cond(
-                is_key[-1], lambda: negative, lambda: negative & is_key
-            )
-            share = tf.where(negative, share, 0.0)
-            return tf.reduce_sum(share, -1, keepdims=True), share
+        def masks(label):
+            negative = (label[:, tf.newaxis] != other) & is_key
+            return tf.where(negative, 0.0, _MASKED)
 
         def sums():
             values = tf.matmul(query, key, transpose_b=True)
             values = tf.cast(values, tf.float32)
-            share = tf.nn.softmax(values)
-            # Sum of the tile's exponentials.
-            scale = tf.exp(values[:, :1]) / share[:, :1]
             apart = (other[-1] < low) | (high < other[0])
-            part, share = tf.cond(
+            values = tf.cond(
                 apart & is_key[-1],
-                lambda: (tf.ones_like(scale), share),
-                lambda: of_negatives(share),
+                lambda: values,
+                lambda: values
+                + tf.cond(
+                    few,
+                    lambda: tf.gather(masks(names), rank),
+                    lambda: masks(label),
+                ),
             )
+            share = tf.nn.softmax(values)
+            scale = _scale(values, share, label, other)
             mean = tf.matmul(tf.cast(share, key.dtype), key)
             mean = tf.cast(mean, tf.float32)
-            return total + scale * part, weighted + scale * mean
+            return total + scale, weighted + scale * mean
 
         one_class = (low == high) & (low == other[0]) & (low == other[-1])
         added = tf.cond(one_class, lambda: (total, weighted), sums)
@@ -149,3 +161,24 @@ def _sum_exp(query, label, keys, key_label, columns):
         parallel_iterations=1,
     )
     return total[:, 0], tf.math.divide_no_nan(weighted, total)
+
+
+def _scale(values, share, label, other):
+    """float32 [rows, 1], the sum of a tile's exponentials.
+
+    From one column that is not masked: the first one, or for rows of its label
+    the first one of another label. If that is none, nor are those behind it.
+    """
+    columns = other.shape[0]
+    second = tf.math.count_nonzero(other == other[0], dtype=tf.int32)
+    second = tf.minimum(second, columns - 1)
+    own = (label == other[0])[:, tf.newaxis]
+
+    def pick(values):
+        behind = tf.slice(values, [0, second], [-1, 1])
+        return tf.where(own, behind, values[:, :1])
+
+    value = pick(values)
+    return tf.where(
+        value > 0.5 * _MASKED, tf.exp(value) / pick(share), tf.zeros_like(value)
+    )
