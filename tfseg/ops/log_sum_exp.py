@@ -115,7 +115,7 @@ def _sum_exp(query, label, keys, key_label, columns):
     rank = tf.cumsum(tf.cast(label[1:] != label[:-1], tf.int32))
     rank = tf.pad(rank, [[1, 0]])
     few = rank[-1] < _FEW
-    # The label of each rank; it has the same of all its rows.
+    # The label of each rank, which all rows of the rank share.
     names = tf.math.unsorted_segment_max(
         label, tf.minimum(rank, _FEW - 1), _FEW
     )
