@@ -121,6 +121,7 @@ def consistency(
         sub_pixels.learn(relu, distance),
         tf.concat([part.forward() for part in first], 1),
         sub_pixels.target_rows(_with_mask(target, mask), len(layers)),
+        parts=tf.shape(z)[0],
     )
     scale = _scale(target, len(weights), distance)
     z_gradient, kernel_gradients = _backward(first, scale * gradient)
@@ -329,7 +330,9 @@ class _Adversarial(_First):
         for _ in range(self.perturbations[0].iterations):
             change = tf.reshape(xi * factor * projected, tf.shape(clean))
             both = tf.concat([clean, change], -1)
-            _, gradient, _ = sub_pixels.stream(weights, step, both)
+            _, gradient, _ = sub_pixels.stream(
+                weights, step, both, parts=self.shape[0]
+            )
             gradient = _unit(tf.reshape(gradient, by_sample))
             projected = tf.einsum("bnkc,kcd->bnkd", gradient, gram)
             squared = tf.reduce_sum(gradient * projected, [1, 3], True)

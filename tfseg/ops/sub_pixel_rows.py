@@ -8,12 +8,11 @@ comes in. A column of ones carries the bias, and brings its gradient.
 
 import tensorflow as tf
 
-# Most numbers in a block of logits. A block takes some forty operations; in one
-# of a fourth, whose tensors fit the cache of a core, they take longer to start
-# than that saves.
-_BLOCK = 3 * 2**19
-# Decoders in flight: two fill the cores where an operation has one thread.
-_PARALLEL = 2
+from tfseg.ops import cores
+
+# Most numbers in a block of logits, of which each core has one in hand: few
+# enough for the caches, and so many that the operations outlast their start.
+_BLOCK = 3 * 2**17
 
 
 def homogeneous(weights):
@@ -84,7 +83,7 @@ def target_rows(target, num_layers):
     return tf.stop_gradient(tf.reshape(tf.gather(flat, place), [-1, width]))
 
 
-def stream(weights, step, rows, target=None):
+def stream(weights, step, rows, target=None, *, parts):
     """Runs a step on every block of rows of every decoder.
 
     Args:
@@ -93,57 +92,60 @@ def stream(weights, step, rows, target=None):
         -> (loss, gradient [n, C], list of gradients of weights, or []).
       rows: float32 [N, K, F].
       target: see `target_rows`, or None.
+      parts: int32 scalar by which N can be divided. A part of the rows of a
+        decoder has a core of its own.
 
     Returns:
       Sum of the losses, gradient [N, K, C], and the sums of the gradients of
       the weights.
     """
-    count = rows.shape[1]
+    count, total = rows.shape[1], tf.shape(rows)[0]
     classes, pixels = weights[0].shape[1] - 1, 4 ** len(weights)
     most = max(1, _BLOCK // (classes * pixels))
-    total = tf.shape(rows)[0]
-    num_blocks = (total + most - 1) // most
-    # Even ones: a small rest costs as many operations.
-    block = (total + num_blocks - 1) // tf.maximum(num_blocks, 1)
-    number = count * num_blocks
-    arrays = [
-        tf.TensorArray(
-            tf.float32, number, infer_shape=False, element_shape=[None, classes]
-        )
-    ]
-    if target is not None:
-        arrays += [tf.TensorArray(tf.float32, number) for _ in weights]
+    size = total // parts
+    num_blocks = (size + most - 1) // most
 
-    def one(i, loss, *arrays):
-        decoder, place = i // num_blocks, i % num_blocks
-        part = slice(place * block, (place + 1) * block)
-        goal = None
-        if target is not None:
-            goal = tf.reshape(target[part], [-1, target.shape[1] // pixels])
-        mine, gradient, changes = step(
-            rows[part, decoder], goal, [w[decoder] for w in weights]
-        )
-        arrays = [
-            array.write(i, value)
-            for array, value in zip(arrays, (gradient, *changes))
-        ]
-        return (i + 1, loss + mine, *arrays)
+    def one(number):
+        decoder, first = number // parts, number % parts * size
+        mine = [weight[decoder] for weight in weights]
 
-    _, loss, gradient, *changes = tf.while_loop(
-        lambda i, *_: i < number,
-        one,
-        (0, 0.0, *arrays),
-        parallel_iterations=_PARALLEL,
+        def block(i, loss, gradients, *sums):
+            # Even ones: a small rest costs as many operations.
+            part = slice(
+                first + i * size // num_blocks,
+                first + (i + 1) * size // num_blocks,
+            )
+            goal = None
+            if target is not None:
+                goal = tf.reshape(target[part], [-1, target.shape[1] // pixels])
+            change, gradient, changes = step(rows[part, decoder], goal, mine)
+            sums = [total + change for total, change in zip(sums, changes)]
+            return i + 1, loss + change, gradients.write(i, gradient), *sums
+
+        gradients = tf.TensorArray(
+            tf.float32,
+            num_blocks,
+            infer_shape=False,
+            element_shape=[None, classes],
+        )
+        sums = [] if target is None else [tf.zeros_like(w) for w in mine]
+        _, loss, gradients, *sums = tf.while_loop(
+            lambda i, *_: i < num_blocks,
+            block,
+            (0, 0.0, gradients, *sums),
+            parallel_iterations=1,
+        )
+        gradient = tf.ensure_shape(gradients.concat(), [None, classes])
+        return [loss, gradient, *sums]
+
+    loss, gradient, *sums = cores.map_range(one, count * parts)
+    gradient = tf.reshape(gradient, [count, total, classes])
+    sums = [tf.reshape(x, [count, -1, *x.shape[1:]]) for x in sums]
+    return (
+        tf.reduce_sum(loss),
+        tf.transpose(gradient, [1, 0, 2]),
+        [tf.reduce_sum(x, 1) for x in sums],
     )
-    gradient = tf.reshape(gradient.concat(), [count, total, classes])
-    sums = [
-        tf.reduce_sum(
-            tf.reshape(change.stack(), [count, num_blocks, *weight.shape[1:]]),
-            1,
-        )
-        for change, weight in zip(changes, weights)
-    ]
-    return loss, tf.transpose(gradient, [1, 0, 2]), sums
 
 
 def forward(rows, weights, relu):
