@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tests import golden
 from tfseg.networks import cct
-from tfseg.ops import adversarial, consistency
+from tfseg.ops import adversarial, consistency, cores
 from tfseg.ops import sub_pixel_decoders as decoders
 from tfseg.ops import sub_pixel_rows
 
@@ -125,6 +125,20 @@ def test_agrees_with_the_decoders_one_by_one(wrap, relu, monkeypatch):
     arguments = features(), targets(), networks(relu), perturbations()
     found = fast(wrap, *arguments, relu=relu)
     assert_close(found, naive(*arguments), 1e-5)
+
+
+def test_agrees_as_it_is_done_with_a_gpu(monkeypatch):
+    monkeypatch.setattr(cores, "has_gpu", lambda: True)
+    arguments = features(), targets(), networks(True), perturbations()
+    assert_close(fast(tf.function, *arguments), naive(*arguments), 1e-5)
+
+
+def test_logits_that_exp_cannot_take():
+    z, ours = 60 * features(), networks(True)[:2]
+    assert tf.reduce_max(ours[0].logits(z)) > 100
+    arguments = z, targets(), ours, perturbations()[:2]
+    # Next to such logits float32 itself is as coarse.
+    assert_close(fast(tf.function, *arguments), naive(*arguments), 2e-4)
 
 
 @pytest.mark.parametrize("kind", range(4))

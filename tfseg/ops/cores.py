@@ -9,6 +9,11 @@ stay in the cache of a core moves to another one's.
 import tensorflow as tf
 
 
+def has_gpu():
+    """Whether there is a GPU, for which work should not be cut up."""
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
 def map_range(function, count):
     """Results of a function of 0, 1, ..., count - 1, stacked.
 
@@ -27,12 +32,15 @@ def map_range(function, count):
     traced = tf.function(function, autograph=False).get_concrete_function(
         tf.TensorSpec([], tf.int32)
     )
-    if tf.config.list_logical_devices("GPU"):
+    if has_gpu():
         return tf.map_fn(
             traced,
             tf.range(count),
             parallel_iterations=1,
-            fn_output_signature=traced.structured_outputs,
+            fn_output_signature=[
+                tf.TensorSpec(output.shape, output.dtype)
+                for output in traced.outputs
+            ],
         )
     return tf.raw_ops.MapDefun(
         arguments=[tf.range(count)],

@@ -105,7 +105,7 @@ def stream(weights, step, rows, target=None, *, parts):
     classes, pixels = weights[0].shape[1] - 1, 4 ** len(weights)
     most = max(1, _BLOCK // (classes * pixels))
     size = total // parts
-    num_blocks = (size + most - 1) // most
+    num_blocks = 1 if cores.has_gpu() else (size + most - 1) // most
 
     def one(number):
         decoder, first = number // parts, number % parts * size
@@ -120,9 +120,9 @@ def stream(weights, step, rows, target=None, *, parts):
             goal = None
             if target is not None:
                 goal = tf.reshape(target[part], [-1, target.shape[1] // pixels])
-            change, gradient, changes = step(rows[part, decoder], goal, mine)
-            sums = [total + change for total, change in zip(sums, changes)]
-            return i + 1, loss + change, gradients.write(i, gradient), *sums
+            new, gradient, changes = step(rows[part, decoder], goal, mine)
+            sums = [before + more for before, more in zip(sums, changes)]
+            return i + 1, loss + new, gradients.write(i, gradient), *sums
 
         gradients = tf.TensorArray(
             tf.float32,
@@ -213,11 +213,20 @@ def learn(relu, distance=None):
 
 
 def softmax(logits):
-    """tf.nn.softmax over the last axis of [n, C], in less time.
+    """tf.nn.softmax in less time.
 
     What that subtracts, the largest logit of a row, is seldom needed: only if
-    one of these exponentials is not in the range of float32.
+    the exponentials of a row are too large or too small for float32.
+
+    Args:
+      logits: float32 [n, C].
+
+    Returns:
+      float32 [n, C].
     """
+    if cores.has_gpu():
+        # To choose would be to wait for it.
+        return tf.nn.softmax(logits)
     power = tf.exp(logits)
     total = tf.reduce_sum(power, 1, keepdims=True)
     inverse = 1.0 / total
