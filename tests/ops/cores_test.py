@@ -6,10 +6,10 @@ import tensorflow as tf
 from tfseg.ops import cores
 
 
-@pytest.mark.parametrize("has_gpu", [False, True])
+@pytest.mark.parametrize("ours", [True, False])
 @pytest.mark.parametrize("wrap", [lambda f: f, tf.function])
-def test_results_in_order(wrap, has_gpu, monkeypatch):
-    monkeypatch.setattr(cores, "has_gpu", lambda: has_gpu)
+def test_results_in_order(wrap, ours, monkeypatch):
+    monkeypatch.setattr(cores, "are_ours", lambda: ours)
 
     def run(values, count):
         def one(number):

@@ -7,19 +7,23 @@ stay in the cache of a core moves to another one's.
 """
 
 import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
 
 
-def has_gpu():
-    """Whether there is a GPU, for which work should not be cut up."""
-    return bool(tf.config.list_logical_devices("GPU"))
+def are_ours():
+    """Whether the cores can be given work: neither XLA nor a GPU does it."""
+    graph = tf.compat.v1.get_default_graph()
+    if control_flow_util.GraphOrParentsInXlaContext(graph):
+        return False
+    return not tf.config.list_logical_devices("GPU")
 
 
 def map_range(function, count):
     """Results of a function of 0, 1, ..., count - 1, stacked.
 
     As many calls are under way as there are cores, and have the memory that
-    they need. With a GPU, whose operations are not to move to the processor,
-    it is one after the other. Nothing is recorded for gradients.
+    they need; with XLA or a GPU it is one call after the other. Nothing is
+    recorded for gradients.
 
     Args:
       function: int32 scalar tensor -> list of tensors, each of the same shape
@@ -32,7 +36,7 @@ def map_range(function, count):
     traced = tf.function(function, autograph=False).get_concrete_function(
         tf.TensorSpec([], tf.int32)
     )
-    if has_gpu():
+    if not are_ours():
         return tf.map_fn(
             traced,
             tf.range(count),

@@ -10,9 +10,9 @@ them beside the main one. What makes that affordable:
   - the first convolution is linear: a mask of pixels comes after it, on C
     channels, one of channels moves into its kernel, and an adversarial
     perturbation, a gradient through it, is known by its C channels as well;
-  - a decoder takes block after block of rows forward and backward, then comes
-    the next one; the target is in their order once for all. No map of logits
-    exists.
+  - a decoder takes the rows of an image block after block, forward and
+    backward, on one core, then comes the next image or decoder; the target is
+    in their order once for all. No map of logits exists.
     What grows with K is C channels at the size of z, 1/4^L of such a map.
 
 Source: Ouali et al., CVPR 2020 (arXiv 2003.09005), section 3.2 and supplement

@@ -86,12 +86,13 @@ def target_rows(target, num_layers):
 
 
 def stream(weights, step, rows, target=None, *, parts):
-    """Runs a step on every block of rows of every decoder.
+    """Runs a step on all rows of every decoder.
 
     Args:
       weights: see `homogeneous`.
-      step: (rows [n, F], target [n * 4^L, C] or None, weights of a decoder)
-        -> (loss, gradient [n, C], list of gradients of weights, or []).
+      step: (rows [n, F], their targets [n, 4^L * C] or None, weights of a
+        decoder) -> (loss, gradient [n, C], list of gradients of weights, or
+        [] without targets).
       rows: float32 [N, K, F].
       target: see `target_rows`, or None.
       parts: int32 scalar by which N can be divided. A part of the rows of a
@@ -101,53 +102,61 @@ def stream(weights, step, rows, target=None, *, parts):
       Sum of the losses, gradient [N, K, C], and the sums of the gradients of
       the weights.
     """
-    count, total = rows.shape[1], tf.shape(rows)[0]
-    classes, pixels = weights[0].shape[1] - 1, 4 ** len(weights)
-    most = max(1, _BLOCK // (classes * pixels))
-    size = total // parts
-    num_blocks = 1 if cores.has_gpu() else (size + most - 1) // most
+    total, count = tf.shape(rows)[0], rows.shape[1]
+    rows = tf.reshape(rows, [parts, -1, *rows.shape[1:]])
+    if target is not None:
+        target = tf.reshape(target, [parts, -1, target.shape[1]])
 
     def one(number):
-        decoder, first = number // parts, number % parts * size
-        mine = [weight[decoder] for weight in weights]
-
-        def block(i, loss, gradients, *sums):
-            # Even ones: a small rest costs as many operations.
-            part = slice(
-                first + i * size // num_blocks,
-                first + (i + 1) * size // num_blocks,
-            )
-            goal = None
-            if target is not None:
-                goal = tf.reshape(target[part], [-1, target.shape[1] // pixels])
-            new, gradient, changes = step(rows[part, decoder], goal, mine)
-            sums = [before + more for before, more in zip(sums, changes)]
-            return i + 1, loss + new, gradients.write(i, gradient), *sums
-
-        gradients = tf.TensorArray(
-            tf.float32,
-            num_blocks,
-            infer_shape=False,
-            element_shape=[None, classes],
+        decoder, part = number // parts, number % parts
+        run = _by_blocks if cores.are_ours() else _at_once
+        return run(
+            step,
+            rows[part, :, decoder],
+            None if target is None else target[part],
+            [weight[decoder] for weight in weights],
         )
-        sums = [] if target is None else [tf.zeros_like(w) for w in mine]
-        _, loss, gradients, *sums = tf.while_loop(
-            lambda i, *_: i < num_blocks,
-            block,
-            (0, 0.0, gradients, *sums),
-            parallel_iterations=1,
-        )
-        gradient = tf.ensure_shape(gradients.concat(), [None, classes])
-        return [loss, gradient, *sums]
 
     loss, gradient, *sums = cores.map_range(one, count * parts)
-    gradient = tf.reshape(gradient, [count, total, classes])
+    gradient = tf.reshape(gradient, [count, total, gradient.shape[2]])
     sums = [tf.reshape(x, [count, -1, *x.shape[1:]]) for x in sums]
     return (
         tf.reduce_sum(loss),
         tf.transpose(gradient, [1, 0, 2]),
         [tf.reduce_sum(x, 1) for x in sums],
     )
+
+
+def _at_once(step, rows, target, weights):
+    loss, gradient, changes = step(rows, target, weights)
+    return [loss, gradient, *changes]
+
+
+def _by_blocks(step, rows, target, weights):
+    classes = weights[0].shape[0] - 1
+    most = max(1, _BLOCK // (classes * 4 ** len(weights)))
+    size = tf.shape(rows)[0]
+    count = (size + most - 1) // most
+
+    def block(i, loss, gradients, *sums):
+        # Even ones: a small rest costs as many operations.
+        span = slice(i * size // count, (i + 1) * size // count)
+        goal = None if target is None else target[span]
+        new, gradient, changes = step(rows[span], goal, weights)
+        sums = [before + more for before, more in zip(sums, changes)]
+        return i + 1, loss + new, gradients.write(i, gradient), *sums
+
+    gradients = tf.TensorArray(
+        tf.float32, count, infer_shape=False, element_shape=[None, classes]
+    )
+    sums = [] if target is None else [tf.zeros_like(w) for w in weights]
+    _, loss, gradients, *sums = tf.while_loop(
+        lambda i, *_: i < count,
+        block,
+        (0, 0.0, gradients, *sums),
+        parallel_iterations=1,
+    )
+    return [loss, gradients.concat(), *sums]
 
 
 def forward(rows, weights, relu):
@@ -205,7 +214,9 @@ def learn(relu, distance=None):
     def step(rows, target, weights):
         inputs, logits = forward(rows, weights, relu)
         classes = logits.shape[1]
-        mask = target[:, classes:] if target.shape[1] > classes else None
+        columns = target.shape[1] // 4 ** len(weights)
+        target = tf.reshape(target, [-1, columns])
+        mask = target[:, classes:] if columns > classes else None
         loss, gradient = measure(logits, target[:, :classes], mask)
         return loss, *backward(inputs, logits, gradient, weights, relu)
 
@@ -224,8 +235,8 @@ def softmax(logits):
     Returns:
       float32 [n, C].
     """
-    if cores.has_gpu():
-        # To choose would be to wait for it.
+    if not cores.are_ours():
+        # A GPU would have to be waited for.
         return tf.nn.softmax(logits)
     power = tf.exp(logits)
     total = tf.reduce_sum(power, 1, keepdims=True)
