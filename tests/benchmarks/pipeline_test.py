@@ -93,6 +93,14 @@ def test_every_view_has_a_stream(folder, view):
         assert values.shape[0] == 2
 
 
+def test_filled_crops_are_of_the_view(folder):
+    image, label = next(iter(pipeline.filled(folder, "plain", (8, 9), 2)))
+    assert image.shape == (2, 8, 9, 3) and image.dtype == tf.float32
+    assert label.shape == (2, 8, 9) and label.dtype == tf.int32
+    crops = next(iter(pipeline.filled(folder, "affine_pair", (8, 9), 2)))
+    assert [crop.shape for crop in crops] == 2 * [(2, 8, 9, 3)]
+
+
 def test_rest_is_all_that_was_made_ahead():
     made = []
 
@@ -146,10 +154,11 @@ def test_methods_that_need_more_are_refused(folder):
 def test_records(monkeypatch):
     monkeypatch.setattr(pipeline, "VIEWS", {"plain": {}})
     options = {"supervised": {"name": "supervised"}}
-    files, records, run = pipeline.run(
+    files, records, filled, run = pipeline.run(
         networks={"small": FCN}, methods=options, size=16, batch=2, repeats=2
     )
-    for record, name in ((files, "files"), (records, "records")):
+    names = ("files", "records", "only filled")
+    for record, name in zip((files, records, filled), names):
         assert record["case"] == f"plain, {name}" and record["crop"] == 16
         whole = record["images_per_second"] * record["seconds"]
         assert whole == pytest.approx(1)
@@ -159,6 +168,6 @@ def test_records(monkeypatch):
     whole = run["images_per_second"] * run["seconds"]
     assert whole == pytest.approx(1)
     assert 0 < run["waiting_share"] < 1 and run["ratio"] > 0
-    for record in (files, records, run):
+    for record in (files, records, filled, run):
         assert set(pipeline.COLUMNS) < set(record)
     assert lookup.module("benchmarks", "pipeline") is pipeline
