@@ -9,7 +9,7 @@ of it: of an image of `overlap_pair` and `affine_pair` come two crops, of
 `weak_strong` one crop twice. `seconds` is that of an image, `bare_seconds` that
 of an image in a parallel map that reads a file and decodes it, nothing else,
 measured in turn; `ratio` is images a second over bare images a second. "only
-filled" decodes and fills the crops with a number: no view can be faster.
+filled" decodes and fills the crops with a number, the least to be done.
 
 The settings of a view are those of the VOC config of a method that uses it:
 `voc_supervised`, `voc_cutmix` with the changed colors of the authors' scripts,

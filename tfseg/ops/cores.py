@@ -21,8 +21,8 @@ def are_ours():
 def map_range(function, count):
     """Results of a function of 0, 1, ..., count - 1, stacked.
 
-    As many calls are under way as there are cores, and have the memory that
-    they need; with XLA or a GPU it is one call after the other. Nothing is
+    About as many calls are under way as there are cores, and have the memory
+    that they need; with XLA or a GPU it is one call after the other. Nothing is
     recorded for gradients.
 
     Args:
