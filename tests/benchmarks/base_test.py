@@ -44,6 +44,20 @@ def test_a_fresh_process_has_a_memory_peak_of_its_own():
     del ballast
 
 
+def _two_peaks(sizes):
+    peaks = []
+    for size in sizes:
+        before = base.new_peak_mib()
+        np.ones(size * 2**17).sum()
+        peaks.append(base.peak_mib() - before)
+    return peaks
+
+
+def test_a_new_peak_forgets_the_one_before():
+    first, second = base.fresh(_two_peaks, (100, 50))
+    assert 99 <= first < 120 and 49 <= second < 70
+
+
 def test_records_are_lines_of_json(tmp_path):
     path = tmp_path / "records.jsonl"
     for seconds in (0.25, 1234.5):

@@ -46,25 +46,27 @@ def perturbations(batch=BATCH, iterations=1):
     factor = 1 + uniform(-0.3, 0.3, (HEIGHT, WIDTH, CHANNELS))
     noise = normal(batch, HEIGHT, WIDTH, CHANNELS, seed=3)
     return [
-        decoders.Factor(factor),
+        decoders.Factor(lambda: factor),
         decoders.SpatialMask(mask),
-        decoders.Adversarial(noise, 0.1, 2.0, iterations),
+        decoders.Adversarial(lambda: noise, 0.1, 2.0, iterations),
         decoders.ChannelMask(channel),
         decoders.SpatialMask(1 - mask),
-        decoders.Adversarial(-3 * noise[::-1], 0.2, 1.0, iterations),
+        decoders.Adversarial(lambda: -3 * noise[::-1], 0.2, 1.0, iterations),
     ]
 
 
 def perturb(z, perturbation, predict):
     """What a perturbation does, as its own operation on z."""
+    if isinstance(perturbation, decoders.Factor):
+        return z * np.float32(perturbation.factor())
     if not isinstance(perturbation, decoders.Adversarial):
-        return z * np.float32(perturbation[0])
+        return z * np.float32(perturbation.mask)
     clean = tf.stop_gradient(z)
     direction = adversarial.direction(
         predict,
         clean,
         consistency.target("kld", predict(clean)),
-        perturbation.noise,
+        perturbation.noise(),
         distance=functools.partial(consistency.distance, "kld"),
         xi=perturbation.xi,
         iterations=perturbation.iterations,
@@ -125,6 +127,12 @@ def test_agrees_with_the_decoders_one_by_one(wrap, relu, monkeypatch):
     arguments = features(), targets(), networks(relu), perturbations()
     found = fast(wrap, *arguments, relu=relu)
     assert_close(found, naive(*arguments), 1e-5)
+
+
+def test_agrees_decoder_after_decoder_of_a_kind(monkeypatch):
+    monkeypatch.setattr(decoders, "_TOGETHER", 1)
+    arguments = features(), targets(), networks(True), perturbations()
+    assert_close(fast(tf.function, *arguments), naive(*arguments), 1e-5)
 
 
 def test_agrees_as_it_is_done_with_a_gpu(monkeypatch):
@@ -213,7 +221,7 @@ def test_masked_features_and_no_direction():
     noise = np.zeros([*shape, CHANNELS], np.float32)
     nothing = decoders.SpatialMask(np.zeros([*shape, 1], np.float32))
     clean = decoders.SpatialMask(np.ones([*shape, 1], np.float32))
-    flat = decoders.Adversarial(noise, 0.1, 2.0)
+    flat = decoders.Adversarial(lambda: noise, 0.1, 2.0)
     arguments = features(), targets(), networks(True)[:2]
     found = fast(tf.function, *arguments, [nothing, flat])
     loss, (of_z, variables) = naive(*arguments, [nothing, clean])
@@ -255,7 +263,7 @@ def test_adversarial_decoder_is_the_official_one(name):
     z = data["z"]
     # There xi is the norm of a sample.
     change = decoders.Adversarial(
-        data["rand01"] - 0.5,
+        lambda: data["rand01"] - 0.5,
         0.1 / np.sqrt(z[0].size),
         2.0,
         iterations=int(name[2]),

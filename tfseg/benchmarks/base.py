@@ -16,6 +16,7 @@ import functools
 import importlib.metadata
 import json
 import multiprocessing
+import os
 import platform
 import resource
 import statistics
@@ -30,6 +31,8 @@ from tfseg import lookup
 from tfseg.ops import losses
 
 NUM_CLASSES = 21
+# "5" written there makes VmHWM begin anew (man proc_pid_clear_refs).
+_PEAK_RESET = "/proc/self/clear_refs"
 
 
 def seconds(functions, repeats, warm_up=2):
@@ -117,6 +120,16 @@ def peak_mib():
     except OSError:
         unit = 2**20 if sys.platform == "darwin" else 2**10
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def new_peak_mib():
+    """`peak_mib` after it is set to what is in use now (Linux and GPU)."""
+    if tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.reset_memory_stats("GPU:0")
+    elif os.path.exists(_PEAK_RESET):
+        with open(_PEAK_RESET, "w", encoding="ascii") as file:
+            file.write("5")
+    return peak_mib()
 
 
 def fresh(function, *args, **options):

@@ -7,8 +7,9 @@ by one" means Keras decoders on perturbed copies of the features, all on one
 tape, as in the official code; the others are `ops.sub_pixel_decoders`, and
 "any decoders, streamed" is `ops.streaming` of the Keras ones. Masks, factors
 and noise are given: drawing them is not measured. `seconds` is of a process
-in which the main decoder takes turns, `ratio` the time over that one's, and
-`peak_mib` that of a process of its own, above what it had with its inputs.
+in which the main decoder takes turns, `ratio` the time over that one's.
+Memory is that of a process of its own: `graph_mib` what the first call on
+features of one position adds, `peak_mib` what the features then add to it.
 """
 
 import functools
@@ -30,6 +31,7 @@ COLUMNS = (
     "spread",
     "ratio",
     "peak_mib",
+    "graph_mib",
 )
 NETWORKS = ()
 CHANNELS = 512
@@ -47,6 +49,8 @@ KINDS = {
 }
 MAIN = "main decoder"
 ALL = "all thirty"
+# Part of the numbers in KINDS; for memory, which must not grow with them.
+AMOUNTS = {"half of them": 0.5, ALL: 1, "twice as many": 2}
 NAIVE = ", one by one"
 STREAMED = ", any decoders, streamed"
 
@@ -84,7 +88,7 @@ def run(*, size=None, batch=2, precision=("float32",), repeats=5):
                     "batch": batch,
                     "decoders": len(kinds(case)),
                     **base.fresh(time, case, shape, policy, repeats),
-                    "peak_mib": base.fresh(peak, case, shape, policy),
+                    **base.fresh(memory, case, shape, policy),
                 }
 
 
@@ -95,42 +99,62 @@ def cases():
         MAIN,
         *(name + way for name in names for way in (NAIVE, "")),
         ALL + STREAMED,
+        *(name for name in AMOUNTS if name != ALL),
     ]
 
 
 def kinds(case):
     """Kinds of the auxiliary decoders of a case, in the official order."""
     name = case.partition(",")[0]
-    if name == ALL:
-        return [kind for kind, count in KINDS.items() for _ in range(count)]
-    return [name]
+    if name not in AMOUNTS:
+        return [name]
+    amounts = {k: int(AMOUNTS[name] * count) for k, count in KINDS.items()}
+    return [kind for kind, amount in amounts.items() for _ in range(amount)]
 
 
 def time(case, shape, policy, repeats):
     """Seconds and ratio; to be called in a fresh process."""
     inputs = examples(shape, policy)
-    main = step(MAIN, *inputs)
-    if case == MAIN:
-        times = base.seconds({MAIN: main}, repeats)
-    else:
-        times = base.seconds({MAIN: main, case: step(case, *inputs)}, repeats)
+    functions = {
+        name: functools.partial(
+            step(name, shape[-1]), *inputs, drawn(name, shape)
+        )
+        for name in dict.fromkeys((MAIN, case))
+    }
+    times = base.seconds(functions, repeats)
     return {
         **base.summary(times[case]),
         "ratio": base.ratio(times[case], times[MAIN]),
     }
 
 
-def peak(case, shape, policy):
-    """Extra peak of memory, MiB; to be called in a fresh process."""
-    inputs = examples(shape, policy)
+def memory(case, shape, policy):
+    """What a call adds, MiB; to be called in a fresh process."""
+    batch, *_, channels = shape
+    inputs, small = (
+        [*examples(shape, policy), drawn(case, shape)]
+        for shape in (shape, (batch, 1, 1, channels))
+    )
     # What a first operation sets up is not the case's.
-    step(MAIN, *examples((1, 2, 2, 2), policy))()
-    run_case = step(case, *inputs)
-    # Nor is the graph, which takes more than its few tensors.
-    run_case.func.get_concrete_function(*run_case.args)
-    before = base.peak_mib()
-    base.seconds({case: run_case}, repeats=1)
-    return base.peak_mib() - before
+    step(MAIN, channels)(*small[:2], drawn(MAIN, shape))
+    before = base.new_peak_mib()
+    either = tf.nest.map_structure(_either, inputs, small)
+    compute = step(case, channels).get_concrete_function(*either)
+    compute(*small)
+    graph = base.new_peak_mib()
+    compute(*inputs)
+    return {
+        "graph_mib": graph - before,
+        "peak_mib": base.peak_mib() - graph,
+    }
+
+
+def _either(tensor, other):
+    """tf.TensorSpec of both."""
+    sides = zip(tensor.shape, other.shape)
+    return tf.TensorSpec(
+        [a if a == b else None for a, b in sides], tensor.dtype
+    )
 
 
 def examples(shape, policy):
@@ -145,46 +169,70 @@ def examples(shape, policy):
     return tf.cast(features, dtype), tf.nn.softmax(logits)
 
 
-def step(case, features, target):
-    """A function that computes loss and gradients of a case."""
+def step(case, channels):
+    """A function that computes loss and gradients of a case.
+
+    Args:
+      case: one of `cases`.
+      channels: of the features.
+
+    Returns:
+      tf.function: features, target (see `examples`), `drawn` -> loss,
+      gradients of the features and of the variables of each decoder.
+    """
     wanted = kinds(case)
     decoders = [
         cct.Decoder(base.NUM_CLASSES, "stride8", relu=True) for _ in wanted
     ]
     for decoder in decoders:
-        decoder.logits(features[:1, :1, :1])
+        decoder.logits(tf.zeros([1, 1, 1, channels]))
     variables = [decoder.trainable_variables for decoder in decoders]
-    if case == MAIN:
-        changes = [None]
-    else:
-        changes = [perturbation(kind, features.shape) for kind in wanted]
-    loss = functools.partial(_loss(case), decoders, changes)
+    loss = _loss(case)
 
     @tf.function
-    def compute(features, target):
+    def compute(features, target, numbers):
+        changes = [_perturbation(*pair) for pair in zip(wanted, numbers)]
         with tf.GradientTape() as tape:
             tape.watch(features)
-            value = loss(features, target)
+            value = loss(decoders, changes, features, target)
         return value, tape.gradient(value, [features, variables])
 
-    return functools.partial(compute, features, target)
+    return compute
 
 
-def perturbation(kind, shape):
-    """Random numbers of a kind, as `ops.sub_pixel_decoders` takes them."""
+def drawn(case, shape):
+    """Random numbers of each perturbation of a case, float32 tensors."""
+    return [_numbers(kind, shape) for kind in kinds(case)]
+
+
+def _numbers(kind, shape):
     batch, height, width, channels = shape
     random = np.random.default_rng(1)
+    if kind == MAIN:
+        return tf.zeros([])
     if kind == "I-VAT":
-        noise = random.standard_normal(shape, np.float32)
-        return sub_pixels.Adversarial(tf.constant(noise), xi=0.1, radius=2.0)
+        return tf.constant(random.standard_normal(shape, np.float32))
     if kind == "DropOut":
         kept = random.random((batch, 1, 1, channels)) > 0.5
-        return sub_pixels.ChannelMask(tf.constant(2 * kept, tf.float32))
+        return tf.constant(2 * kept, tf.float32)
     if kind == "F-Noise":
         factor = random.uniform(0.7, 1.3, (height, width, channels))
-        return sub_pixels.Factor(tf.constant(factor, tf.float32))
+        return tf.constant(factor, tf.float32)
     mask = random.random((batch, height, width, 1)) > 0.3
-    return sub_pixels.SpatialMask(tf.constant(mask, tf.float32))
+    return tf.constant(mask, tf.float32)
+
+
+def _perturbation(kind, numbers):
+    """As `ops.sub_pixel_decoders` takes it; None of the main decoder."""
+    if kind == MAIN:
+        return None
+    if kind == "I-VAT":
+        return sub_pixels.Adversarial(lambda: numbers, xi=0.1, radius=2.0)
+    if kind == "DropOut":
+        return sub_pixels.ChannelMask(numbers)
+    if kind == "F-Noise":
+        return sub_pixels.Factor(lambda: numbers)
+    return sub_pixels.SpatialMask(numbers)
 
 
 def _loss(case):
@@ -233,11 +281,13 @@ def _predict(decoder, change, features):
             decoder.logits,
             clean,
             consistency.target("kld", decoder.logits(clean)),
-            change.noise,
+            change.noise(),
             distance=functools.partial(consistency.distance, "kld"),
             xi=change.xi,
         )
         features += tf.cast(change.radius * direction, features.dtype)
+    elif isinstance(change, sub_pixels.Factor):
+        features *= tf.cast(change.factor(), features.dtype)
     elif change is not None:
-        features *= tf.cast(change[0], features.dtype)
+        features *= tf.cast(change.mask, features.dtype)
     return decoder.logits(features)

@@ -12,20 +12,27 @@ them beside the main one. What makes that affordable:
     perturbation, a gradient through it, is known by its C channels as well;
   - a decoder takes the rows of an image block after block, forward and
     backward, on one core, then comes the next image or decoder; the target is
-    in their order once for all. No map of logits exists.
-    What grows with K is C channels at the size of z, 1/4^L of such a map.
+    in their order once for all. No map of logits exists;
+  - a few decoders of a kind at a time: what grows with K is the gradients of
+    their weights.
 
 Source: Ouali et al., CVPR 2020 (arXiv 2003.09005), section 3.2 and supplement
 7; official models/decoders.py and models/model.py:94-121, which keep all K
 outputs.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tfseg.ops import perturbed_convolution as convolutions
 from tfseg.ops import shapes, streaming
 from tfseg.ops import sub_pixel_rows as sub_pixels
+
+# Most decoders of a kind that are computed at a time. More are faster, and
+# need memory for C channels at the size of z, several times each.
+_TOGETHER = 8
 
 
 class SpatialMask(NamedTuple):
@@ -40,8 +47,8 @@ class Adversarial(NamedTuple):
     See `ops.adversarial.direction`; the distance is the KL divergence.
 
     Attributes:
-      noise: float [B, h, w, D], the first direction; its size is of no
-        importance.
+      noise: () -> float [B, h, w, D], the first direction; its size is of no
+        importance. Called when the decoder's turn comes: there may be many.
       xi: root mean square of the change at which the gradient is taken, in
         the unit of z.
       radius: L2 norm of the perturbation of a sample; 0 where the gradient is.
@@ -61,7 +68,12 @@ class ChannelMask(NamedTuple):
 
 
 class Factor(NamedTuple):
-    """z * factor; factor: float [h, w, D], 1 + noise, shared by the batch."""
+    """z * factor.
+
+    Attributes:
+      factor: () -> float [h, w, D], 1 + noise, shared by the batch. Called
+        when the decoder's turn comes: there may be many.
+    """
 
     factor: Any
 
@@ -99,45 +111,74 @@ def consistency(
         decoders, one of another kind, or a rank is wrong.
     """
     _check(z, target, weights, perturbations)
-    kinds = [type(perturbation) for perturbation in perturbations]
-    order = sorted(
-        range(len(weights)), key=lambda k: list(_FIRST).index(kinds[k])
-    )
-    tensors = [[tf.convert_to_tensor(w) for w in weights[k]] for k in order]
-    constants = tf.nest.map_structure(tf.stop_gradient, tensors)
-    kernels = tf.stack([w[0][0, 0] for w in constants])
-    layers = sub_pixels.homogeneous([w[1:] for w in constants])
+    tensors = [[tf.convert_to_tensor(w) for w in ours] for ours in weights]
     features = tf.cast(tf.stop_gradient(z), tf.float32)
-    first = []
-    for kind, make in _FIRST.items():
-        places = [i for i, k in enumerate(order) if kinds[k] is kind]
-        if places:
-            part = slice(places[0], places[-1] + 1)
-            ours = [perturbations[k] for k in order[part]]
-            tails = [w[part] for w in layers], relu
-            first.append(make(features, kernels[part], ours, tails))
+    num_layers = (len(tensors[0]) - 1) // 2
+    learn = functools.partial(
+        _learn,
+        features,
+        sub_pixels.target_rows(_with_mask(target, mask), num_layers),
+        _scale(target, len(weights), distance),
+        relu,
+        distance,
+    )
+    loss, z_gradient, gradients = 0.0, 0.0, {}
+    for places in _groups(perturbations):
+        # One after the other: memory is that of one.
+        done = [loss, z_gradient, gradients] if gradients else []
+        with tf.control_dependencies(tf.nest.flatten(done)):
+            value, change, ours = learn(
+                [tensors[k] for k in places],
+                [perturbations[k] for k in places],
+            )
+            loss, z_gradient = loss + value, z_gradient + change
+        gradients.update(zip(places, ours))
+    return streaming.attach(
+        loss,
+        [z, *tf.nest.flatten(tensors)],
+        [
+            tf.reshape(z_gradient, tf.shape(z)),
+            *(g for k in range(len(weights)) for g in gradients[k]),
+        ],
+    )
+
+
+def _groups(perturbations):
+    """Lists of places in `perturbations`, each of a kind."""
+    for kind in _FIRST:
+        places = [k for k, p in enumerate(perturbations) if type(p) is kind]
+        count = -(-len(places) // _TOGETHER)
+        for i in range(count):
+            # Even ones, for each core the same.
+            yield places[
+                i * len(places) // count : (i + 1) * len(places) // count
+            ]
+
+
+def _learn(features, target, scale, relu, distance, weights, perturbations):
+    """Of a group: loss, gradient of z [n, D], lists of those of weights."""
+    kernels, *tails = (
+        tf.stop_gradient(tf.stack(tensors)) for tensors in zip(*weights)
+    )
+    kernels = tf.reshape(kernels, [len(weights), *kernels.shape[3:]])
+    layers = sub_pixels.homogeneous(tails)
+    first = _FIRST[type(perturbations[0])](
+        features, kernels, perturbations, (layers, relu)
+    )
     loss, gradient, layer_gradients = sub_pixels.stream(
         layers,
         sub_pixels.learn(relu, distance),
-        tf.concat([part.forward() for part in first], 1),
-        sub_pixels.target_rows(_with_mask(target, mask), len(layers)),
-        parts=tf.shape(z)[0],
+        first.forward(),
+        target,
+        parts=tf.shape(features)[0],
     )
-    scale = _scale(target, len(weights), distance)
-    z_gradient, kernel_gradients = _backward(first, scale * gradient)
+    z_gradient, kernel_gradients = first.backward(scale * gradient)
     gradients = [
-        [tf.reshape(kernel, w[0].shape), *rest]
-        for kernel, rest, w in zip(
-            tf.unstack(kernel_gradients),
-            sub_pixels.weight_gradients([scale * g for g in layer_gradients]),
-            tensors,
-        )
+        tf.reshape(kernel_gradients, [-1, 1, 1, *kernels.shape[1:]]),
+        *sub_pixels.weight_gradients([scale * g for g in layer_gradients]),
     ]
-    return streaming.attach(
-        scale * loss,
-        [z, *tf.nest.flatten(tensors)],
-        [tf.reshape(z_gradient, tf.shape(z)), *tf.nest.flatten(gradients)],
-    )
+    gradients = list(zip(*map(tf.unstack, gradients)))
+    return scale * loss, z_gradient, gradients
 
 
 def _check(z, target, weights, perturbations):
@@ -181,199 +222,10 @@ def _scale(target, num_decoders, distance):
     return 1.0 / tf.cast(count, tf.float32)
 
 
-def _backward(first, gradient):
-    """[n, D] of z and [K, D, C] of the kernels, from [n, K, C]."""
-    sizes = [part.kernels.shape[0] for part in first]
-    z_gradient, kernel_gradients = 0.0, []
-    for part, mine in zip(first, tf.split(gradient, sizes, 1)):
-        part_gradient, kernel_gradient = part.backward(mine)
-        z_gradient += part_gradient
-        kernel_gradients.append(kernel_gradient)
-    return z_gradient, tf.concat(kernel_gradients, 0)
-
-
-class _First:
-    """The first convolution of k decoders on features perturbed alike.
-
-    Args:
-      features: float32 [B, h, w, D].
-      kernels: float32 [k, D, C].
-      perturbations: k of a kind.
-      tails: their other weights, see `sub_pixel_rows.homogeneous`, and relu.
-    """
-
-    def __init__(self, features, kernels, perturbations, tails):
-        self.rows = tf.reshape(features, [-1, kernels.shape[1]])
-        self.shape = tf.shape(features)
-        self.kernels, self.perturbations = kernels, perturbations
-        self.tails = tails
-
-    @property
-    def joint(self):
-        """[D, k * C]: of all kernels."""
-        joint = tf.transpose(self.kernels, [1, 0, 2])
-        return tf.reshape(joint, [self.kernels.shape[1], -1])
-
-    def clean(self):
-        """[n, k, C]: of features that are not perturbed."""
-        count, _, classes = self.kernels.shape
-        return tf.reshape(self.rows @ self.joint, [-1, count, classes])
-
-    def clean_backward(self, gradient):
-        count, channels, classes = self.kernels.shape
-        gradient = tf.reshape(gradient, [-1, count * classes])
-        kernels = tf.matmul(self.rows, gradient, transpose_a=True)
-        kernels = tf.reshape(kernels, [channels, count, classes])
-        return (
-            tf.matmul(gradient, self.joint, transpose_b=True),
-            tf.transpose(kernels, [1, 0, 2]),
-        )
-
-    def stack(self, values, shape):
-        """float32 [*shape] with the k of them at its second place."""
-        values = [tf.cast(value, tf.float32) for value in values]
-        values = tf.stack([tf.reshape(value, shape) for value in values], 1)
-        return tf.stop_gradient(values)
-
-    def forward(self):
-        """[n, k, C]."""
-        raise NotImplementedError
-
-    def backward(self, gradient):
-        """[n, D] of z and [k, D, C] of the kernels, from [n, k, C]."""
-        raise NotImplementedError
-
-
-class _SpatialMask(_First):
-    """The mask of a pixel commutes with a 1x1 convolution."""
-
-    def forward(self):
-        self.mask = self.stack([p.mask for p in self.perturbations], [-1, 1])
-        return self.clean() * self.mask
-
-    def backward(self, gradient):
-        return self.clean_backward(gradient * self.mask)
-
-
-class _ChannelMask(_First):
-    """That of a channel is one of the rows of the kernel, for each sample."""
-
-    def forward(self):
-        count, channels, classes = self.kernels.shape
-        masks = [p.mask for p in self.perturbations]
-        self.mask = self.stack(masks, [-1, channels])[..., tf.newaxis]
-        masked = tf.transpose(self.mask * self.kernels, [0, 2, 1, 3])
-        self.masked = tf.reshape(masked, [-1, channels, count * classes])
-        rows = tf.reshape(self.rows, [self.shape[0], -1, channels])
-        return tf.reshape(rows @ self.masked, [-1, count, classes])
-
-    def backward(self, gradient):
-        count, channels, classes = self.kernels.shape
-        gradient = tf.reshape(gradient, [self.shape[0], -1, count * classes])
-        rows = tf.reshape(self.rows, [self.shape[0], -1, channels])
-        kernels = tf.matmul(rows, gradient, transpose_a=True)
-        kernels = tf.reshape(kernels, [-1, channels, count, classes])
-        kernels = tf.transpose(kernels, [0, 2, 1, 3]) * self.mask
-        z_gradient = tf.matmul(gradient, self.masked, transpose_b=True)
-        return (
-            tf.reshape(z_gradient, [-1, channels]),
-            tf.reduce_sum(kernels, 0),
-        )
-
-
-class _Factor(_First):
-    """One decoder after the other: each has as many numbers as z."""
-
-    def scaled(self, values, number, after):
-        """values [n, D] times the factor, once `after` is there."""
-        with tf.control_dependencies([after]):
-            factor = tf.cast(self.perturbations[number].factor, tf.float32)
-        values = tf.reshape(values, self.shape) * tf.stop_gradient(factor)
-        return tf.reshape(values, tf.shape(self.rows))
-
-    def forward(self):
-        results = [self.rows]
-        for number, kernel in enumerate(tf.unstack(self.kernels)):
-            rows = self.scaled(self.rows, number, results[-1])
-            results.append(rows @ kernel)
-        return tf.stack(results[1:], 1)
-
-    def backward(self, gradient):
-        z_gradient, kernel_gradients = tf.zeros_like(self.rows), []
-        gradients = tf.unstack(gradient, axis=1)
-        for number, kernel in enumerate(tf.unstack(self.kernels)):
-            rows = self.scaled(self.rows, number, z_gradient)
-            kernel_gradients.append(
-                tf.matmul(rows, gradients[number], transpose_a=True)
-            )
-            change = tf.matmul(gradients[number], kernel, transpose_b=True)
-            z_gradient += self.scaled(change, number, kernel_gradients[-1])
-        return z_gradient, tf.stack(kernel_gradients)
-
-
-class _Adversarial(_First):
-    """The direction is g W^T, of which W^T W and g [n, C] say everything."""
-
-    def forward(self):
-        clean = self.clean()
-        count, channels, classes = self.kernels.shape
-        by_sample = [self.shape[0], -1, count, classes]
-        size = tf.cast(tf.reduce_prod(self.shape[1:]), tf.float32)
-        gram = tf.matmul(self.kernels, self.kernels, transpose_a=True)
-        projected, factor = self.noise(by_sample)
-        xi, radius = (
-            tf.constant([getattr(p, name) for p in self.perturbations])
-            for name in ("xi", "radius")
-        )
-        xi = tf.sqrt(size) * xi[:, tf.newaxis]
-        weights, step = self.tails[0], sub_pixels.divergence(self.tails[1])
-        for _ in range(self.perturbations[0].iterations):
-            change = tf.reshape(xi * factor * projected, tf.shape(clean))
-            both = tf.concat([clean, change], -1)
-            _, gradient, _ = sub_pixels.stream(
-                weights, step, both, parts=self.shape[0]
-            )
-            gradient = _unit(tf.reshape(gradient, by_sample))
-            projected = tf.einsum("bnkc,kcd->bnkd", gradient, gram)
-            squared = tf.reduce_sum(gradient * projected, [1, 3], True)
-            factor = _inverse_root(squared)
-        factor *= radius[:, tf.newaxis]
-        self.source = tf.reshape(factor * gradient, tf.shape(clean))
-        return clean + tf.reshape(factor * projected, tf.shape(clean))
-
-    def noise(self, by_sample):
-        """Noise W [B, hw, k, C], and one over its norm [B, 1, k, 1]."""
-        projected, squares = [], []
-        for kernel, p in zip(tf.unstack(self.kernels), self.perturbations):
-            noise = tf.cast(tf.stop_gradient(p.noise), tf.float32)
-            squares.append(tf.reduce_sum(tf.square(noise), [1, 2, 3]))
-            rows = tf.reshape(noise, tf.shape(self.rows))
-            projected.append(rows @ kernel)
-        squares = tf.stack(squares, 1)[:, tf.newaxis, :, tf.newaxis]
-        projected = tf.reshape(tf.stack(projected, 1), by_sample)
-        return projected, _inverse_root(squares)
-
-    def backward(self, gradient):
-        z_gradient, kernels = self.clean_backward(gradient)
-        inner = tf.einsum("nkc,nkd->kcd", self.source, gradient)
-        return z_gradient, kernels + self.kernels @ inner
-
-
-def _unit(gradient):
-    """[B, hw, k, C] over its largest number; squares must not underflow."""
-    largest = tf.reduce_max(tf.abs(gradient), [1, 3], keepdims=True)
-    return tf.math.divide_no_nan(gradient, largest)
-
-
-def _inverse_root(squares):
-    """1 / sqrt(squares); 0 where they are 0."""
-    return tf.math.divide_no_nan(1.0, tf.sqrt(squares))
-
-
-# The order in which the decoders are computed.
+# The order in which the kinds are computed.
 _FIRST = {
-    SpatialMask: _SpatialMask,
-    Adversarial: _Adversarial,
-    ChannelMask: _ChannelMask,
-    Factor: _Factor,
+    SpatialMask: convolutions.SpatialMask,
+    Adversarial: convolutions.Adversarial,
+    ChannelMask: convolutions.ChannelMask,
+    Factor: convolutions.Factor,
 }

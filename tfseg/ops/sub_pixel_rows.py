@@ -21,15 +21,14 @@ def homogeneous(weights):
     """Kernels and biases of K decoders as one matrix for each layer.
 
     Args:
-      weights: of each decoder, [kernel [1, 1, C, 4C], bias [4C], ...].
+      weights: [kernels [K, 1, 1, C, 4C], biases [K, 4C], ...].
 
     Returns:
       List over layers of float32 [K, C + 1, 4 * (C + 1)]; the last one
       [K, C + 1, 4C]. Channels are sorted by sub-pixel, then class.
     """
     layers = []
-    by_tensor = [tf.stack(tensors) for tensors in zip(*weights)]
-    for kernel, bias in zip(by_tensor[::2], by_tensor[1::2]):
+    for kernel, bias in zip(weights[::2], weights[1::2]):
         count, _, _, classes, _ = kernel.shape
         kernel = tf.reshape(kernel, [count, classes, classes, 4])
         bias = tf.reshape(bias, [count, 1, classes, 4])
@@ -48,18 +47,18 @@ def weight_gradients(gradients):
       gradients: list over layers, shapes as `homogeneous` returns them.
 
     Returns:
-      List over decoders of [kernel [1, 1, C, 4C], bias [4C], ...].
+      [kernels [K, 1, 1, C, 4C], biases [K, 4C], ...].
     """
-    by_tensor = []
+    weights = []
     for gradient in gradients:
         count, inputs, _ = gradient.shape
         classes = inputs - 1
         gradient = tf.reshape(gradient, [count, inputs, 4, -1])
         gradient = tf.transpose(gradient[..., :classes], [0, 1, 3, 2])
         gradient = tf.reshape(gradient, [count, inputs, 4 * classes])
-        kernel = gradient[:, tf.newaxis, tf.newaxis, :classes]
-        by_tensor += [tf.unstack(kernel), tf.unstack(gradient[:, classes])]
-    return [list(tensors) for tensors in zip(*by_tensor)]
+        kernels = gradient[:, tf.newaxis, tf.newaxis, :classes]
+        weights += [kernels, gradient[:, classes]]
+    return weights
 
 
 def target_rows(target, num_layers):

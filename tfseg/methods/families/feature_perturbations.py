@@ -158,10 +158,12 @@ class Drawer:
                 draws.uniform([method.global_rows(z), *shape], seed)
             )
 
-        if name == "i_vat":
+        def normal():
             shape = [method.global_rows(z), *tf.unstack(tf.shape(z)[1:])]
-            noise = tf.random.stateless_normal(shape, seed)
-            return decoders.Adversarial(method.my_part(noise), **self.vat)
+            return method.my_part(tf.random.stateless_normal(shape, seed))
+
+        if name == "i_vat":
+            return decoders.Adversarial(normal, **self.vat)
         if name == "drop_out":
             return decoders.ChannelMask(
                 perturbations.spatial_dropout_factor(
@@ -170,7 +172,7 @@ class Drawer:
             )
         if name == "f_noise":
             return decoders.Factor(
-                perturbations.feature_noise_factor(
+                lambda: perturbations.feature_noise_factor(
                     z, seed, limit=self.noise_limit
                 )
             )
@@ -201,15 +203,16 @@ def perturb(z, perturbation, predict):
       perturbation: of a Drawer.
       predict: float [B, h, w, D] -> logits, of the decoder that sees it.
     """
+    if isinstance(perturbation, decoders.Factor):
+        return z * tf.cast(perturbation.factor(), z.dtype)
     if not isinstance(perturbation, decoders.Adversarial):
-        (factor,) = perturbation
-        return z * tf.cast(factor, z.dtype)
+        return z * tf.cast(perturbation.mask, z.dtype)
     clean = tf.stop_gradient(z)
     direction = adversarial.direction(
         predict,
         clean,
         consistency.target("kld", predict(clean)),
-        perturbation.noise,
+        perturbation.noise(),
         distance=functools.partial(consistency.distance, "kld"),
         xi=perturbation.xi,
         iterations=perturbation.iterations,
