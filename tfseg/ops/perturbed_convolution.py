@@ -16,13 +16,14 @@ class _Convolution:
 
     Args:
       features: float32 [B, h, w, D].
-      kernels: float32 [k, D, C].
+      kernels: float32 [D, k, C].
       perturbations: k of a kind.
       tails: their other weights, see `sub_pixel_rows.homogeneous`, and relu.
     """
 
     def __init__(self, features, kernels, perturbations, tails):
-        self.rows = tf.reshape(features, [-1, kernels.shape[1]])
+        self.channels, self.count, self.classes = kernels.shape
+        self.rows = tf.reshape(features, [-1, self.channels])
         self.shape = tf.shape(features)
         self.kernels, self.perturbations = kernels, perturbations
         self.tails = tails
@@ -30,36 +31,36 @@ class _Convolution:
     @property
     def joint(self):
         """[D, k * C]: of all kernels."""
-        joint = tf.transpose(self.kernels, [1, 0, 2])
-        return tf.reshape(joint, [self.kernels.shape[1], -1])
+        return tf.reshape(self.kernels, [self.channels, -1])
 
     def clean(self):
         """[n, k, C]: of features that are not perturbed."""
-        count, _, classes = self.kernels.shape
-        return tf.reshape(self.rows @ self.joint, [-1, count, classes])
+        return self.by_decoder(self.rows @ self.joint)
+
+    def by_decoder(self, values):
+        """[.., k * C] as [n, k, C]."""
+        return tf.reshape(values, [-1, self.count, self.classes])
 
     def clean_backward(self, gradient):
-        count, channels, classes = self.kernels.shape
-        gradient = tf.reshape(gradient, [-1, count * classes])
+        gradient = tf.reshape(gradient, [-1, self.count * self.classes])
         kernels = tf.matmul(self.rows, gradient, transpose_a=True)
-        kernels = tf.reshape(kernels, [channels, count, classes])
         return (
             tf.matmul(gradient, self.joint, transpose_b=True),
-            tf.transpose(kernels, [1, 0, 2]),
+            self.by_decoder(kernels),
         )
 
     def stack(self, values, shape):
-        """float32 [*shape] with the k of them at its second place."""
+        """float32 [*shape, k, 1]."""
         values = [tf.cast(value, tf.float32) for value in values]
-        values = tf.stack([tf.reshape(value, shape) for value in values], 1)
-        return tf.stop_gradient(values)
+        values = tf.stack([tf.reshape(value, shape) for value in values], -1)
+        return tf.stop_gradient(values)[..., tf.newaxis]
 
     def forward(self):
         """[n, k, C]."""
         raise NotImplementedError
 
     def backward(self, gradient):
-        """[n, D] of z and [k, D, C] of the kernels, from [n, k, C]."""
+        """[n, D] of z and [D, k, C] of the kernels, from [n, k, C]."""
         raise NotImplementedError
 
 
@@ -67,7 +68,7 @@ class SpatialMask(_Convolution):
     """The mask of a pixel commutes with a 1x1 convolution."""
 
     def forward(self):
-        self.mask = self.stack([p.mask for p in self.perturbations], [-1, 1])
+        self.mask = self.stack([p.mask for p in self.perturbations], [-1])
         return self.clean() * self.mask
 
     def backward(self, gradient):
@@ -78,24 +79,24 @@ class ChannelMask(_Convolution):
     """That of a channel is one of the rows of the kernel, for each sample."""
 
     def forward(self):
-        count, channels, classes = self.kernels.shape
         masks = [p.mask for p in self.perturbations]
-        self.mask = self.stack(masks, [-1, channels])[..., tf.newaxis]
-        masked = tf.transpose(self.mask * self.kernels, [0, 2, 1, 3])
-        self.masked = tf.reshape(masked, [-1, channels, count * classes])
-        rows = tf.reshape(self.rows, [self.shape[0], -1, channels])
-        return tf.reshape(rows @ self.masked, [-1, count, classes])
+        self.mask = self.stack(masks, [-1, self.channels])
+        self.masked = self.by_sample(self.mask * self.kernels)
+        rows = tf.reshape(self.rows, [self.shape[0], -1, self.channels])
+        return self.by_decoder(rows @ self.masked)
+
+    def by_sample(self, values):
+        shape = [self.shape[0], -1, self.count * self.classes]
+        return tf.reshape(values, shape)
 
     def backward(self, gradient):
-        count, channels, classes = self.kernels.shape
-        gradient = tf.reshape(gradient, [self.shape[0], -1, count * classes])
-        rows = tf.reshape(self.rows, [self.shape[0], -1, channels])
+        gradient = self.by_sample(gradient)
+        rows = tf.reshape(self.rows, [self.shape[0], -1, self.channels])
         kernels = tf.matmul(rows, gradient, transpose_a=True)
-        kernels = tf.reshape(kernels, [-1, channels, count, classes])
-        kernels = tf.transpose(kernels, [0, 2, 1, 3]) * self.mask
+        kernels = tf.reshape(kernels, [-1, *self.kernels.shape]) * self.mask
         z_gradient = tf.matmul(gradient, self.masked, transpose_b=True)
         return (
-            tf.reshape(z_gradient, [-1, channels]),
+            tf.reshape(z_gradient, [-1, self.channels]),
             tf.reduce_sum(kernels, 0),
         )
 
@@ -105,7 +106,9 @@ class Factor(_Convolution):
 
     def forward(self):
         self.factors, results = [], [self.rows]
-        for kernel, p in zip(tf.unstack(self.kernels), self.perturbations):
+        for kernel, p in zip(
+            tf.unstack(self.kernels, axis=1), self.perturbations
+        ):
             with tf.control_dependencies([results[-1]]):
                 factor = tf.cast(tf.stop_gradient(p.factor()), tf.float32)
                 rows = self.scaled(self.rows, factor)
@@ -121,7 +124,7 @@ class Factor(_Convolution):
     def backward(self, gradient):
         z_gradient, kernel_gradients = tf.zeros_like(self.rows), []
         gradients = tf.unstack(gradient, axis=1)
-        kernels = tf.unstack(self.kernels)
+        kernels = tf.unstack(self.kernels, axis=1)
         for mine, kernel, factor in zip(gradients, kernels, self.factors):
             with tf.control_dependencies([z_gradient]):
                 rows = self.scaled(self.rows, factor)
@@ -129,7 +132,7 @@ class Factor(_Convolution):
             with tf.control_dependencies([kernel_gradients[-1]]):
                 change = tf.matmul(mine, kernel, transpose_b=True)
             z_gradient += self.scaled(change, factor)
-        return z_gradient, tf.stack(kernel_gradients)
+        return z_gradient, tf.stack(kernel_gradients, 1)
 
 
 class Adversarial(_Convolution):
@@ -137,10 +140,9 @@ class Adversarial(_Convolution):
 
     def forward(self):
         clean = self.clean()
-        count, channels, classes = self.kernels.shape
-        by_sample = [self.shape[0], -1, count, classes]
+        by_sample = [self.shape[0], -1, self.count, self.classes]
         size = tf.cast(tf.reduce_prod(self.shape[1:]), tf.float32)
-        gram = tf.matmul(self.kernels, self.kernels, transpose_a=True)
+        gram = tf.einsum("dkc,dke->kce", self.kernels, self.kernels)
         projected, factor = self.noise(by_sample)
         xi, radius = (
             tf.constant([getattr(p, name) for p in self.perturbations])
@@ -165,7 +167,9 @@ class Adversarial(_Convolution):
     def noise(self, by_sample):
         """Noise W [B, hw, k, C], and one over its norm [B, 1, k, 1]."""
         projected, squares = [], []
-        for kernel, p in zip(tf.unstack(self.kernels), self.perturbations):
+        for kernel, p in zip(
+            tf.unstack(self.kernels, axis=1), self.perturbations
+        ):
             noise = tf.cast(tf.stop_gradient(p.noise()), tf.float32)
             squares.append(tf.reduce_sum(tf.square(noise), [1, 2, 3]))
             rows = tf.reshape(noise, tf.shape(self.rows))
@@ -176,8 +180,10 @@ class Adversarial(_Convolution):
 
     def backward(self, gradient):
         z_gradient, kernels = self.clean_backward(gradient)
-        inner = tf.einsum("nkc,nkd->kcd", self.source, gradient)
-        return z_gradient, kernels + self.kernels @ inner
+        inner = tf.einsum("nkc,nke->kce", self.source, gradient)
+        return z_gradient, kernels + tf.einsum(
+            "dkc,kce->dke", self.kernels, inner
+        )
 
 
 def _unit(gradient):

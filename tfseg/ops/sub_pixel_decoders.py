@@ -30,9 +30,9 @@ from tfseg.ops import perturbed_convolution as convolutions
 from tfseg.ops import shapes, streaming
 from tfseg.ops import sub_pixel_rows as sub_pixels
 
-# Most decoders of a kind that are computed at a time. More are faster, and
-# need memory for C channels at the size of z, several times each.
-_TOGETHER = 8
+# Most decoders of a kind that are computed at a time. Each needs memory for C
+# channels at the size of z, several times.
+_TOGETHER = 16
 
 
 class SpatialMask(NamedTuple):
@@ -112,56 +112,82 @@ def consistency(
     """
     _check(z, target, weights, perturbations)
     tensors = [[tf.convert_to_tensor(w) for w in ours] for ours in weights]
-    features = tf.cast(tf.stop_gradient(z), tf.float32)
     num_layers = (len(tensors[0]) - 1) // 2
     learn = functools.partial(
         _learn,
-        features,
+        tf.cast(tf.stop_gradient(z), tf.float32),
         sub_pixels.target_rows(_with_mask(target, mask), num_layers),
         _scale(target, len(weights), distance),
         relu,
         distance,
     )
-    loss, z_gradient, gradients = 0.0, 0.0, {}
-    for places in _groups(perturbations):
-        # One after the other: memory is that of one.
-        done = [loss, z_gradient, gradients] if gradients else []
-        with tf.control_dependencies(tf.nest.flatten(done)):
-            value, change, ours = learn(
-                [tensors[k] for k in places],
-                [perturbations[k] for k in places],
-            )
-            loss, z_gradient = loss + value, z_gradient + change
-        gradients.update(zip(places, ours))
+    constants = tf.nest.map_structure(tf.stop_gradient, tensors)
+    loss, z_gradient, gradients = _learn_all(learn, constants, perturbations)
     return streaming.attach(
         loss,
         [z, *tf.nest.flatten(tensors)],
-        [
-            tf.reshape(z_gradient, tf.shape(z)),
-            *(g for k in range(len(weights)) for g in gradients[k]),
-        ],
+        [tf.reshape(z_gradient, tf.shape(z)), *tf.nest.flatten(gradients)],
     )
+
+
+def _learn_all(learn, weights, perturbations):
+    """Loss, gradient of z [n, D], list over decoders of those of weights.
+
+    Args:
+      learn: see `_learn`, of the kernels, layers and perturbations of a group.
+      weights, perturbations: see `consistency`.
+    """
+    groups = _groups(perturbations)
+    order = [k for group in groups for k in group]
+    layers = sub_pixels.homogeneous([weights[k][1:] for k in order])
+    loss, z_gradient, kernel_gradients, layer_gradients = 0.0, 0.0, [], []
+    for group in groups:
+        start = len(kernel_gradients)
+        # One after the other, but for the end of a group's backward pass.
+        with tf.control_dependencies([tf.convert_to_tensor(loss)]):
+            value, change, kernels, changes = learn(
+                tf.stack([weights[k][0][0, 0] for k in group], 1),
+                [layer[start : start + len(group)] for layer in layers],
+                [perturbations[k] for k in group],
+            )
+            loss, z_gradient = loss + value, z_gradient + change
+        kernel_gradients += tf.unstack(kernels, axis=1)
+        layer_gradients.append(changes)
+    layer_gradients = [tf.concat(parts, 0) for parts in zip(*layer_gradients)]
+    gradients = [
+        [tf.reshape(kernel, weights[0][0].shape), *rest]
+        for kernel, rest in zip(
+            kernel_gradients, sub_pixels.weight_gradients(layer_gradients)
+        )
+    ]
+    by_place = [gradients[order.index(k)] for k in range(len(order))]
+    return loss, z_gradient, by_place
 
 
 def _groups(perturbations):
     """Lists of places in `perturbations`, each of a kind."""
+    groups = []
     for kind in _FIRST:
         places = [k for k, p in enumerate(perturbations) if type(p) is kind]
         count = -(-len(places) // _TOGETHER)
         for i in range(count):
             # Even ones, for each core the same.
-            yield places[
-                i * len(places) // count : (i + 1) * len(places) // count
-            ]
+            part = slice(
+                i * len(places) // count, (i + 1) * len(places) // count
+            )
+            groups.append(places[part])
+    return groups
 
 
-def _learn(features, target, scale, relu, distance, weights, perturbations):
-    """Of a group: loss, gradient of z [n, D], lists of those of weights."""
-    kernels, *tails = (
-        tf.stop_gradient(tf.stack(tensors)) for tensors in zip(*weights)
-    )
-    kernels = tf.reshape(kernels, [len(weights), *kernels.shape[3:]])
-    layers = sub_pixels.homogeneous(tails)
+def _learn(
+    features, target, scale, relu, distance, kernels, layers, perturbations
+):
+    """Of a group of k decoders with first kernels [D, k, C].
+
+    Returns:
+      Loss, gradients of z [n, D], of the kernels, and a list over the other
+      layers.
+    """
     first = _FIRST[type(perturbations[0])](
         features, kernels, perturbations, (layers, relu)
     )
@@ -172,13 +198,11 @@ def _learn(features, target, scale, relu, distance, weights, perturbations):
         target,
         parts=tf.shape(features)[0],
     )
-    z_gradient, kernel_gradients = first.backward(scale * gradient)
-    gradients = [
-        tf.reshape(kernel_gradients, [-1, 1, 1, *kernels.shape[1:]]),
-        *sub_pixels.weight_gradients([scale * g for g in layer_gradients]),
-    ]
-    gradients = list(zip(*map(tf.unstack, gradients)))
-    return scale * loss, z_gradient, gradients
+    return (
+        scale * loss,
+        *first.backward(scale * gradient),
+        [scale * g for g in layer_gradients],
+    )
 
 
 def _check(z, target, weights, perturbations):

@@ -21,21 +21,28 @@ def homogeneous(weights):
     """Kernels and biases of K decoders as one matrix for each layer.
 
     Args:
-      weights: [kernels [K, 1, 1, C, 4C], biases [K, 4C], ...].
+      weights: of each decoder, [kernel [1, 1, C, 4C], bias [4C], ...] of its
+        L layers.
 
     Returns:
       List over layers of float32 [K, C + 1, 4 * (C + 1)]; the last one
       [K, C + 1, 4C]. Channels are sorted by sub-pixel, then class.
     """
-    layers = []
-    for kernel, bias in zip(weights[::2], weights[1::2]):
-        count, _, _, classes, _ = kernel.shape
-        kernel = tf.reshape(kernel, [count, classes, classes, 4])
-        bias = tf.reshape(bias, [count, 1, classes, 4])
-        matrix = tf.transpose(tf.concat([kernel, bias], 1), [0, 1, 3, 2])
-        one = tf.one_hot([classes] * 4, classes + 1, axis=0)[..., tf.newaxis]
-        ones = tf.broadcast_to(one, [count, classes + 1, 4, 1])
-        layers.append(tf.concat([matrix, ones], -1))
+    by_layer = [tensor for tensors in zip(*weights) for tensor in tensors]
+    count, num_layers = len(weights), len(weights[0]) // 2
+    kernels, biases = (
+        tf.stack([t for t in by_layer if t.shape.rank == rank])
+        for rank in (4, 1)
+    )
+    classes = kernels.shape[3]
+    kernels = tf.reshape(kernels, [-1, classes, classes, 4])
+    biases = tf.reshape(biases, [-1, 1, classes, 4])
+    matrix = tf.transpose(tf.concat([kernels, biases], 1), [0, 1, 3, 2])
+    one = tf.one_hot([classes] * 4, classes + 1, axis=0)[..., tf.newaxis]
+    ones = tf.broadcast_to(one, [num_layers * count, classes + 1, 4, 1])
+    matrix = tf.concat([matrix, ones], -1)
+    shape = [num_layers, count, classes + 1, 4, classes + 1]
+    layers = tf.unstack(tf.reshape(matrix, shape))
     layers[-1] = layers[-1][..., :-1]
     return [tf.reshape(w, [*w.shape[:2], 4 * w.shape[3]]) for w in layers]
 
@@ -47,18 +54,24 @@ def weight_gradients(gradients):
       gradients: list over layers, shapes as `homogeneous` returns them.
 
     Returns:
-      [kernels [K, 1, 1, C, 4C], biases [K, 4C], ...].
+      List over decoders of [kernel [1, 1, C, 4C], bias [4C], ...].
     """
-    weights = []
-    for gradient in gradients:
-        count, inputs, _ = gradient.shape
-        classes = inputs - 1
-        gradient = tf.reshape(gradient, [count, inputs, 4, -1])
-        gradient = tf.transpose(gradient[..., :classes], [0, 1, 3, 2])
-        gradient = tf.reshape(gradient, [count, inputs, 4 * classes])
-        kernels = gradient[:, tf.newaxis, tf.newaxis, :classes]
-        weights += [kernels, gradient[:, classes]]
-    return weights
+    count, inputs, _ = gradients[0].shape
+    classes = inputs - 1
+    gradients = [tf.reshape(g, [count, inputs, 4, -1]) for g in gradients]
+    matrix = tf.concat([g[..., :classes] for g in gradients], 0)
+    matrix = tf.transpose(matrix, [0, 1, 3, 2])
+    matrix = tf.reshape(matrix, [-1, 1, inputs, 4 * classes])
+    kernels = tf.unstack(matrix[:, tf.newaxis, :, :classes])
+    biases = tf.unstack(matrix[:, 0, classes])
+    return [
+        [
+            tensor
+            for layer in range(k, len(kernels), count)
+            for tensor in (kernels[layer], biases[layer])
+        ]
+        for k in range(count)
+    ]
 
 
 def target_rows(target, num_layers):
