@@ -14,9 +14,6 @@ from absl import logging  # noqa: E402
 def pytest_configure():
     # As the scripts in launch/ do; pytest shows it of a failed test.
     logging.set_verbosity(logging.INFO)
-    # Two of these processes share two cores; the scripts that tests start are
-    # as users have them.
-    tf.config.threading.set_intra_op_parallelism_threads(1)
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(
         cpu, [tf.config.LogicalDeviceConfiguration()] * 2

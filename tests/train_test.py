@@ -173,10 +173,10 @@ def test_other_images_are_refused(folder, finished, tmp_path):
         (folder / "labels" / "new.png").rename(folder / "labels" / "im00.png")
 
 
-def test_mixed_precision_with_xla(folder, tmp_path):
-    # With the scaled loss, which bfloat16 does not need.
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_with_xla(folder, tmp_path, precision):
     config = miniature.config(
-        folder, runtime__precision="mixed_float16", runtime__xla=True
+        folder, runtime__precision=precision, runtime__xla=True
     )
     summary = train.train(config, str(tmp_path / "run"))
     assert summary["steps"] == 6
@@ -266,10 +266,11 @@ def test_photographs_of_any_size_and_mode(tmp_path):
     assert summary["steps"] == 6 and 0 <= summary["best_miou"] <= 1
 
 
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_pretrained_variables_have_a_rate_of_their_own(
-    folder, tmp_path, monkeypatch
+    folder, tmp_path, monkeypatch, precision
 ):
-    """A multiplier of 0 holds them still, on two replicas, the loss scaled."""
+    """A multiplier of 0 holds them still, on two replicas."""
     monkeypatch.setattr(
         networks.Encoder,
         "pretrained_variables",
@@ -282,7 +283,7 @@ def test_pretrained_variables_have_a_rate_of_their_own(
             folder,
             "supervised",
             runtime__replicas=2,
-            runtime__precision="mixed_float16",
+            runtime__precision=precision,
             optimizer__pretrained_multiplier=multiplier,
             split__validation_fraction=0.0,
         )

@@ -84,16 +84,8 @@ def test_a_new_decoder_has_the_form_but_not_the_values(leaf):
     assert all((a.numpy() != b.numpy()).any() for a, b in kernels)
 
 
-def test_half_precision_gives_float32_logits(leaf):
-    _compare_with_float32(leaf, "mixed_bfloat16")
-
-
-@pytest.mark.parametrize("name", ["deeplab_v3_plus", "dense_unet", "vgg16"])
-def test_float16_gives_float32_logits(name):
-    _compare_with_float32(name, "mixed_float16")
-
-
-def _compare_with_float32(leaf, policy):
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_gives_float32_logits(leaf, policy):
     keras.mixed_precision.set_global_policy(policy)
     try:
         network = build(leaf)
