@@ -86,6 +86,7 @@ class ChannelMask(_Convolution):
         return self.by_decoder(rows @ self.masked)
 
     def by_sample(self, values):
+        """[B, .., k * C]."""
         shape = [self.shape[0], -1, self.count * self.classes]
         return tf.reshape(values, shape)
 
