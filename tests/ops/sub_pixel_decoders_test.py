@@ -215,6 +215,23 @@ def test_nothing_confident_is_zero():
         np.testing.assert_array_equal(gradient, tf.zeros_like(gradient))
 
 
+@pytest.mark.parametrize("counted", [False, True])
+def test_masks_of_all_sizes(counted):
+    # An image without a masked pixel, one of masked pixels alone; a factor.
+    mask = np.ones([3, HEIGHT, WIDTH, 1], np.float32)
+    mask[1] = 0
+    mask[2, 0] = [[0], [0.5], [0], [2], [1]]
+    changes = [decoders.SpatialMask(mask), decoders.SpatialMask(mask[::-1])]
+    target = targets(3)
+    keep = np.ones(target.shape[:3], np.float32)
+    keep[0, :9], keep[1, :, 20:], keep[2] = 0, 0, not counted
+    arguments = features(3), target, networks(True)[:2], changes
+    expected = naive(
+        *arguments, lambda logits, goal: keep * mean_square(logits, goal)
+    )
+    assert_close(fast(tf.function, *arguments, mask=keep), expected, 1e-5)
+
+
 def test_masked_features_and_no_direction():
     # Biases alone; and a first direction that changes nothing.
     shape = [BATCH, HEIGHT, WIDTH]

@@ -59,6 +59,10 @@ class _Convolution:
         """[n, k, C]."""
         raise NotImplementedError
 
+    def zeros(self):
+        """bool [n, k], where that is 0 for all classes; None: unknown."""
+        return None
+
     def backward(self, gradient):
         """[n, D] of z and [D, k, C] of the kernels, from [n, k, C]."""
         raise NotImplementedError
@@ -70,6 +74,9 @@ class SpatialMask(_Convolution):
     def forward(self):
         self.mask = self.stack([p.mask for p in self.perturbations], [-1])
         return self.clean() * self.mask
+
+    def zeros(self):
+        return self.mask[..., 0] == 0
 
     def backward(self, gradient):
         return self.clean_backward(gradient * self.mask)

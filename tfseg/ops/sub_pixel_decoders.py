@@ -13,6 +13,8 @@ them beside the main one. What makes that affordable:
   - a decoder takes the rows of an image block after block, forward and
     backward, on one core, then comes the next image or decoder; the target is
     in their order once for all. No map of logits exists;
+  - masked pixels all have the same prediction, which is compared with the sum
+    of their targets;
   - a few decoders of a kind at a time: what grows with K is the gradients of
     their weights.
 
@@ -27,7 +29,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfseg.ops import perturbed_convolution as convolutions
-from tfseg.ops import shapes, streaming
+from tfseg.ops import cores, shapes, streaming
 from tfseg.ops import sub_pixel_rows as sub_pixels
 
 # Most decoders of a kind that are computed at a time. Each needs memory for C
@@ -116,7 +118,7 @@ def consistency(
     learn = functools.partial(
         _learn,
         tf.cast(tf.stop_gradient(z), tf.float32),
-        sub_pixels.target_rows(_with_mask(target, mask), num_layers),
+        _given(target, mask, num_layers, distance),
         _scale(target, len(weights), distance),
         relu,
         distance,
@@ -180,7 +182,7 @@ def _groups(perturbations):
 
 
 def _learn(
-    features, target, scale, relu, distance, kernels, layers, perturbations
+    features, given, scale, relu, distance, kernels, layers, perturbations
 ):
     """Of a group of k decoders with first kernels [D, k, C].
 
@@ -191,17 +193,26 @@ def _learn(
     first = _FIRST[type(perturbations[0])](
         features, kernels, perturbations, (layers, relu)
     )
-    loss, gradient, layer_gradients = sub_pixels.stream(
+    rows = first.forward()
+    zeros = None
+    if distance is None and cores.are_ours():
+        zeros = first.zeros()
+    loss, gradient, changes = sub_pixels.stream(
         layers,
         sub_pixels.learn(relu, distance),
-        first.forward(),
-        target,
+        rows,
+        given,
         parts=tf.shape(features)[0],
+        kept=None if zeros is None else ~zeros,
     )
+    if zeros is not None:
+        more, others = sub_pixels.learn_zeros(layers, relu, given, zeros)
+        loss += more
+        changes = [a + b for a, b in zip(changes, others)]
     return (
         scale * loss,
         *first.backward(scale * gradient),
-        [scale * g for g in layer_gradients],
+        [scale * change for change in changes],
     )
 
 
@@ -228,12 +239,15 @@ def _check(z, target, weights, perturbations):
             )
 
 
-def _with_mask(target, mask):
-    """The target, and one more channel of the mask if there is one."""
+def _given(target, mask, num_layers, distance):
+    """What `sub_pixel_rows.learn` is given."""
     if mask is None:
-        return target
+        return [sub_pixels.in_rows(target, num_layers)]
+    target = tf.cast(target, tf.float32)
     mask = tf.cast(mask, tf.float32)[..., tf.newaxis]
-    return tf.concat([tf.cast(target, tf.float32), mask], -1)
+    if distance is None:
+        target *= mask
+    return [sub_pixels.in_rows(x, num_layers) for x in (target, mask)]
 
 
 def _scale(target, num_decoders, distance):

@@ -74,17 +74,17 @@ def weight_gradients(gradients):
     ]
 
 
-def target_rows(target, num_layers):
-    """The targets in the order of the rows of logits.
+def in_rows(pixels, num_layers):
+    """What is given of each pixel, in the order of the rows of logits.
 
     Args:
-      target: [B, h * 2^L, w * 2^L, C].
+      pixels: [B, h * 2^L, w * 2^L, F].
       num_layers: L.
 
     Returns:
-      float32 [B * h * w, 4^L * C], those of each row of the first layer.
+      float32 [B * h * w, 4^L * F], those of each row of the first layer.
     """
-    batch, height, width, classes = tf.unstack(tf.shape(target))
+    batch, height, width, depth = tf.unstack(tf.shape(pixels))
     side = 2**num_layers
     place = tf.range(batch * height * width)
     twos = [2] * num_layers
@@ -92,42 +92,48 @@ def target_rows(target, num_layers):
     pairs = [(1 + i, num_layers + 2 + i) for i in range(num_layers)]
     axes = [0, num_layers + 1, *(axis for pair in pairs for axis in pair)]
     place = tf.reshape(tf.transpose(tf.reshape(place, shape), axes), [-1])
-    flat = tf.reshape(tf.cast(target, tf.float32), [-1, classes])
-    width = side * side * target.shape[-1]
+    flat = tf.reshape(tf.cast(pixels, tf.float32), [-1, depth])
+    width = side * side * pixels.shape[-1]
     return tf.stop_gradient(tf.reshape(tf.gather(flat, place), [-1, width]))
 
 
-def stream(weights, step, rows, target=None, *, parts):
+def stream(weights, step, rows, given=(), *, parts, kept=None):
     """Runs a step on all rows of every decoder.
 
     Args:
       weights: see `homogeneous`.
-      step: (rows [n, F], their targets [n, 4^L * C] or None, weights of a
-        decoder) -> (loss, gradient [n, C], list of gradients of weights, or
-        [] without targets).
+      step: (rows [n, F], list of what is given of them, weights of a decoder)
+        -> (loss, gradient [n, C], list of gradients of weights, or [] if
+        nothing is given).
       rows: float32 [N, K, F].
-      target: see `target_rows`, or None.
+      given: tensors [N, .], the same for every decoder; see `in_rows`.
       parts: int32 scalar by which N can be divided. A part of the rows of a
         decoder has a core of its own.
+      kept: bool [N, K], only where `cores.are_ours`: the other rows are left
+        out, their gradient is 0. None: all.
 
     Returns:
       Sum of the losses, gradient [N, K, C], and the sums of the gradients of
       the weights.
     """
     total, count = tf.shape(rows)[0], rows.shape[1]
-    rows = tf.reshape(rows, [parts, -1, *rows.shape[1:]])
-    if target is not None:
-        target = tf.reshape(target, [parts, -1, target.shape[1]])
+    rows, *given = (
+        tf.reshape(x, [parts, -1, *x.shape[1:]]) for x in (rows, *given)
+    )
+    if kept is not None:
+        kept = tf.reshape(kept, [parts, -1, count])
 
     def one(number):
         decoder, part = number // parts, number % parts
-        run = _by_blocks if cores.are_ours() else _at_once
-        return run(
-            step,
+        arguments = (
             rows[part, :, decoder],
-            None if target is None else target[part],
+            [x[part] for x in given],
             [weight[decoder] for weight in weights],
         )
+        if kept is not None:
+            return _of_kept(step, *arguments, kept[part, :, decoder])
+        run = _by_blocks if cores.are_ours() else _at_once
+        return run(step, *arguments)
 
     loss, gradient, *sums = cores.map_range(one, count * parts)
     gradient = tf.reshape(gradient, [count, total, gradient.shape[2]])
@@ -139,12 +145,26 @@ def stream(weights, step, rows, target=None, *, parts):
     )
 
 
-def _at_once(step, rows, target, weights):
-    loss, gradient, changes = step(rows, target, weights)
+def _at_once(step, rows, given, weights):
+    loss, gradient, changes = step(rows, given, weights)
     return [loss, gradient, *changes]
 
 
-def _by_blocks(step, rows, target, weights):
+def _of_kept(step, rows, given, weights, kept):
+    places = tf.where(kept)
+
+    def step_at(rows, places, weights):
+        mine = [tf.gather_nd(x, places[0]) for x in given]
+        return step(rows, mine, weights)
+
+    loss, gradient, *changes = _by_blocks(
+        step_at, tf.gather_nd(rows, places), [places], weights
+    )
+    gradient = tf.scatter_nd(places, gradient, tf.shape(rows, tf.int64))
+    return [loss, gradient, *changes]
+
+
+def _by_blocks(step, rows, given, weights):
     classes = weights[0].shape[0] - 1
     most = max(1, _BLOCK // (classes * 4 ** len(weights)))
     size = tf.shape(rows)[0]
@@ -153,15 +173,15 @@ def _by_blocks(step, rows, target, weights):
     def block(i, loss, gradients, *sums):
         # Even ones: a small rest costs as many operations.
         span = slice(i * size // count, (i + 1) * size // count)
-        goal = None if target is None else target[span]
-        new, gradient, changes = step(rows[span], goal, weights)
+        mine = [x[span] for x in given]
+        new, gradient, changes = step(rows[span], mine, weights)
         sums = [before + more for before, more in zip(sums, changes)]
         return i + 1, loss + new, gradients.write(i, gradient), *sums
 
     gradients = tf.TensorArray(
         tf.float32, count, infer_shape=False, element_shape=[None, classes]
     )
-    sums = [] if target is None else [tf.zeros_like(w) for w in weights]
+    sums = [tf.zeros_like(w) for w in weights] if given else []
     _, loss, gradients, *sums = tf.while_loop(
         lambda i, *_: i < count,
         block,
@@ -213,29 +233,66 @@ def backward(inputs, logits, gradient, weights, relu, with_weights=True):
 
 
 def learn(relu, distance=None):
-    """The step, for `stream`, of a distance to the target.
+    """The step, for `stream`, of a distance to a target.
+
+    It is given target [n, 4^L * C] and, if there is one, mask [n, 4^L] in
+    {0, 1}, of which pixels count.
 
     Args:
       relu: see `forward`.
       distance: (logits [n, C], target [n, C]) -> [n]; None: half the squared
-        difference of the probabilities, summed over the classes. A target of
-        one more column has there which of its rows count.
+        difference of the probabilities, summed over the classes. The target
+        must be 0 then where the mask is.
     """
     measure = _squared if distance is None else _by_tape(distance)
 
-    def step(rows, target, weights):
+    def step(rows, given, weights):
         inputs, logits = forward(rows, weights, relu)
-        classes = logits.shape[1]
-        columns = target.shape[1] // 4 ** len(weights)
-        target = tf.reshape(target, [-1, columns])
-        mask = target[:, classes:] if columns > classes else None
-        loss, gradient = measure(logits, target[:, :classes], mask)
+        target, mask = (*given, None)[:2]
+        target = tf.reshape(target, [-1, logits.shape[1]])
+        mask = None if mask is None else tf.reshape(mask, [-1, 1])
+        loss, gradient = measure(logits, target, mask)
         return loss, *backward(inputs, logits, gradient, weights, relu)
 
     return step
 
 
-def softmax(logits):
+def learn_zeros(weights, relu, given, zeros):
+    """Of rows of zeros, which all have the same logits, what `learn` does.
+
+    The sum over rows of half the squared distance of their common prediction
+    p to targets t is a polynomial of p; their sums of t, t^2 and of the mask
+    are its coefficients.
+
+    Args:
+      weights: see `homogeneous`.
+      relu: see `forward`.
+      given: target, or target and mask, as `learn` takes them.
+      zeros: bool [N, K].
+
+    Returns:
+      The loss, and list of the gradients of the weights.
+    """
+    zeros = tf.transpose(tf.cast(zeros, tf.float32))
+    target, mask = (*given, tf.ones([tf.shape(given[0])[0], 1]))[:2]
+    counts = (zeros @ mask)[..., tf.newaxis]
+    squares = zeros @ tf.reduce_sum(tf.square(target), 1, keepdims=True)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(weights)
+        last = weights[0].shape[1] - 1
+        rows = tf.one_hot([[last]] * weights[0].shape[0], last + 1)
+        for weight in weights:
+            rows = tf.nn.relu(rows @ weight) if relu else rows @ weight
+            shape = [weight.shape[0], -1, weight.shape[2] // 4]
+            rows = tf.reshape(rows, shape)
+        prob = tf.nn.softmax(rows)
+        sums = tf.reshape(zeros @ target, tf.shape(prob))
+        loss = tf.reduce_sum(prob * (0.5 * counts * prob - sums))
+        loss += 0.5 * tf.reduce_sum(squares)
+    return loss, tape.gradient(loss, weights)
+
+
+def softmax(logits, mask=None):
     """tf.nn.softmax in less time.
 
     What that subtracts, the largest logit of a row, is seldom needed: only if
@@ -243,28 +300,34 @@ def softmax(logits):
 
     Args:
       logits: float32 [n, C].
+      mask: float32 [n, 1], a factor. None: 1.
 
     Returns:
       float32 [n, C].
     """
+
+    def safe():
+        prob = tf.nn.softmax(logits)
+        return prob if mask is None else mask * prob
+
     if not cores.are_ours():
         # A GPU would have to be waited for.
-        return tf.nn.softmax(logits)
+        return safe()
     power = tf.exp(logits)
     total = tf.reduce_sum(power, 1, keepdims=True)
     inverse = 1.0 / total
+    factor = inverse if mask is None else mask * inverse
     return tf.cond(
         tf.reduce_max(tf.maximum(total, inverse)) < _LARGE,
-        lambda: power * inverse,
-        lambda: tf.nn.softmax(logits),
+        lambda: power * factor,
+        safe,
     )
 
 
 def _squared(logits, target, mask):
-    prob = softmax(logits)
+    # Both 0 where the mask is: so are difference and gradient.
+    prob = softmax(logits, mask)
     difference = prob - target
-    if mask is not None:
-        difference *= mask
     loss = tf.nn.l2_loss(difference)
     # After the loss, the product needs no memory but the difference's.
     with tf.control_dependencies([loss]):
@@ -294,8 +357,8 @@ def divergence(relu):
     gradient is of the change, without those of the weights.
     """
 
-    def step(rows, target, weights):
-        del target
+    def step(rows, given, weights):
+        del given
         clean, change = tf.split(rows, 2, 1)
         _, logits = forward(clean, weights, relu)
         prob = softmax(logits)
