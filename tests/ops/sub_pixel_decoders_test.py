@@ -308,3 +308,20 @@ def test_bad_arguments_are_named():
     changes[2] = changes[2]._replace(iterations=3)
     with pytest.raises(ValueError, match="`iterations`.*3"):
         decoders.consistency(z, target, weights, changes)
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_masked_pixels_that_agree_have_no_loss(counted):
+    shape = [BATCH, HEIGHT, WIDTH, 1]
+    nothing = decoders.SpatialMask(np.zeros(shape, np.float32))
+    ours = networks(True)[:2]
+    # Each decoder has a block of its own for a pixel of zeros; so one of them.
+    z = features()
+    target = tf.nn.softmax(ours[0].logits(0 * z))
+    mask = np.ones(target.shape[:3], np.float32) if counted else None
+    loss, (_, gradients) = fast(
+        tf.function, z, target, ours[:1], [nothing], mask=mask
+    )
+    assert 0 <= loss < 1e-14
+    for gradient in tf.nest.flatten(gradients):
+        np.testing.assert_allclose(gradient, 0 * gradient, atol=1e-9)

@@ -197,18 +197,21 @@ def _learn(
     zeros = None
     if distance is None and cores.are_ours():
         zeros = first.zeros()
-    loss, gradient, changes = sub_pixels.stream(
-        layers,
-        sub_pixels.learn(relu, distance),
-        rows,
-        given,
-        parts=tf.shape(features)[0],
-        kept=None if zeros is None else ~zeros,
-    )
+    loss, changes = 0.0, [0.0] * len(layers)
     if zeros is not None:
-        more, others = sub_pixels.learn_zeros(layers, relu, given, zeros)
-        loss += more
-        changes = [a + b for a, b in zip(changes, others)]
+        loss, changes = sub_pixels.learn_zeros(layers, relu, given, zeros)
+    # After it, for the sake of the memory.
+    with tf.control_dependencies([tf.convert_to_tensor(loss)]):
+        more, gradient, others = sub_pixels.stream(
+            layers,
+            sub_pixels.learn(relu, distance),
+            rows,
+            given,
+            parts=tf.shape(features)[0],
+            kept=None if zeros is None else ~zeros,
+        )
+    loss += more
+    changes = [a + b for a, b in zip(changes, others)]
     return (
         scale * loss,
         *first.backward(scale * gradient),

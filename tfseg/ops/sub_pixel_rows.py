@@ -262,7 +262,8 @@ def learn_zeros(weights, relu, given, zeros):
 
     The sum over rows of half the squared distance of their common prediction
     p to targets t is a polynomial of p; their sums of t, t^2 and of the mask
-    are its coefficients.
+    are its coefficients. Both are taken from the mean of t: where all agree,
+    rounding would be all that is left.
 
     Args:
       weights: see `homogeneous`.
@@ -274,9 +275,10 @@ def learn_zeros(weights, relu, given, zeros):
       The loss, and list of the gradients of the weights.
     """
     zeros = tf.transpose(tf.cast(zeros, tf.float32))
-    target, mask = (*given, tf.ones([tf.shape(given[0])[0], 1]))[:2]
+    target, mask = (*given, tf.ones_like(given[0][:, :1]))[:2]
     counts = (zeros @ mask)[..., tf.newaxis]
-    squares = zeros @ tf.reduce_sum(tf.square(target), 1, keepdims=True)
+    mean, offset = _centered(target, mask, 4 ** len(weights))
+    squares = zeros @ tf.reduce_sum(tf.square(offset), 1, keepdims=True)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(weights)
         last = weights[0].shape[1] - 1
@@ -285,11 +287,21 @@ def learn_zeros(weights, relu, given, zeros):
             rows = tf.nn.relu(rows @ weight) if relu else rows @ weight
             shape = [weight.shape[0], -1, weight.shape[2] // 4]
             rows = tf.reshape(rows, shape)
-        prob = tf.nn.softmax(rows)
-        sums = tf.reshape(zeros @ target, tf.shape(prob))
-        loss = tf.reduce_sum(prob * (0.5 * counts * prob - sums))
+        change = tf.nn.softmax(rows) - mean
+        sums = tf.reshape(zeros @ offset, tf.shape(change))
+        loss = tf.reduce_sum(change * (0.5 * counts * change - sums))
         loss += 0.5 * tf.reduce_sum(squares)
     return loss, tape.gradient(loss, weights)
+
+
+def _centered(target, mask, places):
+    """Mean [places, C] over the rows, and what [N, F] is besides it."""
+    shape = tf.shape(target)
+    target = tf.reshape(target, [shape[0], places, -1])
+    total = tf.reduce_sum(mask, 0)[:, tf.newaxis]
+    mean = tf.math.divide_no_nan(tf.reduce_sum(target, 0), total)
+    offset = target - mask[..., tf.newaxis] * mean
+    return mean, tf.reshape(offset, shape)
 
 
 def softmax(logits, mask=None):
