@@ -239,9 +239,15 @@ def test_step(name, precision, replicas):
         assert all(np.isfinite(v).all() for v in values(network))
 
 
-@pytest.mark.parametrize("name", lookup.names("methods"))
-def test_two_replicas_take_the_step_of_one(name):
-    one, two = make(name, 1), make(name, 2)
+@pytest.mark.parametrize(
+    "name, changes",
+    [
+        *((name, {}) for name in lookup.names("methods")),
+        ("cct", {"supervised": "bootstrapped", "bootstrap_steps": 5}),
+    ],
+)
+def test_two_replicas_take_the_step_of_one(name, changes):
+    one, two = make(name, 1, **changes), make(name, 2, **changes)
     logs = fit(one, 3).history, fit(two, 3).history
     for key in logs[0]:
         np.testing.assert_allclose(logs[0][key], logs[1][key], atol=1e-6)

@@ -96,7 +96,7 @@ def ohem_cross_entropy(logits, label, *, threshold, min_kept, ignore_label=255):
 
 
 def bootstrapped_cross_entropy(
-    logits, label, threshold, *, min_kept=1, ignore_label=255
+    logits, label, threshold, *, min_kept=1, ignore_label=255, all_rows=None
 ):
     """Mean cross-entropy over the pixels not yet learned (ab-CE).
 
@@ -113,10 +113,13 @@ def bootstrapped_cross_entropy(
         B * min_kept valid pixels all but the best are kept; those that tie
         with the first one not kept are not kept either.
       ignore_label: label that does not count.
+      all_rows: where the tensors are a replica's part of a batch: float32
+        [B, ...] -> [N, ...], those of all replicas. Pixels are then counted
+        in the whole batch.
 
     Returns:
-      float32 scalar, nats per kept pixel; 0 with zero gradient if no pixel is
-      kept.
+      float32 scalar, nats per kept pixel, the mean over the replicas; 0 with
+      zero gradient if no pixel is kept.
 
     Raises:
       ValueError: if a rank is wrong.
@@ -126,13 +129,21 @@ def bootstrapped_cross_entropy(
     """
     loss, valid = _of_pixels(logits, label, ignore_label)
     # Of the true class; ignored pixels come last.
-    prob = tf.where(valid, tf.exp(-tf.stop_gradient(loss)), 1.0)
-    worst = tf.minimum(tf.shape(label)[0] * min_kept + 1, tf.size(label))
-    smallest = -tf.math.top_k(-tf.reshape(prob, [-1]), worst).values
-    count = tf.reduce_sum(tf.cast(valid, tf.int32))
+    prob = tf.where(valid, tf.exp(-tf.stop_gradient(loss)), 2.0)
+    every = prob if all_rows is None else all_rows(prob)
+    batch = tf.shape(every)[0]
+    worst = tf.minimum(batch * min_kept + 1, tf.size(every))
+    smallest = -tf.math.top_k(-tf.reshape(every, [-1]), worst).values
+    count = tf.math.count_nonzero(every <= 1.0, dtype=tf.int32)
     last = tf.clip_by_value(count - 1, 0, worst - 1)
     limit = tf.maximum(tf.cast(threshold, tf.float32), smallest[last])
-    return masked_mean(loss, valid & (prob < limit))
+    # Threshold and limit may be above 1, where ignored pixels are.
+    kept = tf.math.count_nonzero((every < limit) & (every <= 1.0))
+    share = tf.cast(tf.shape(prob)[0] / batch, tf.float32)
+    values = tf.where(valid & (prob < limit), loss, 0.0)
+    return tf.math.divide_no_nan(
+        tf.reduce_sum(values), share * tf.cast(kept, tf.float32)
+    )
 
 
 def _of_pixels(logits, label, ignore_label):

@@ -175,7 +175,9 @@ class CrossConsistency(base.Method):
         least = 1 / logits.shape[-1]
         growth = schedules.ramp("log", self.step, self.bootstrap_steps)
         threshold = least + growth * (self.bootstrap_threshold - least)
-        return losses.bootstrapped_cross_entropy(logits, label, threshold)
+        return losses.bootstrapped_cross_entropy(
+            logits, label, threshold, all_rows=self.all_rows
+        )
 
     def auxiliary_losses(
         self, auxiliary, features, main, valid, label=None, source=None
