@@ -192,19 +192,36 @@ def test_an_encoder_becomes_a_file_of_weights(config, tmp_path):
 @pytest.mark.parametrize("part", convert.PARTS)
 def test_nothing_is_overwritten_unasked(config, tmp_path, part):
     source = _write(tmp_path / "x.pth", _values(config), {})
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "precious").write_text("x")
+    out = old = tmp_path / "out"
+    if part == "network":
+        out.mkdir()
+        old = out / "config.json"
+    old.write_bytes(b"\x89HDF\r\n\x1a\n")
+    content = old.read_bytes()
     with pytest.raises(ValueError, match="out exists already.*--overwrite"):
         convert.convert(config, source, str(out), part=part)
-    assert (out / "precious").exists()
+    assert old.read_bytes() == content
     # A failure leaves the old one.
     with pytest.raises(ValueError, match="must name an existing file"):
         convert.convert(config, "no.pth", str(out), part=part, overwrite=True)
-    assert (out / "precious").exists()
+    assert old.read_bytes() == content
     convert.convert(config, source, f"{out}/", part=part, overwrite=True)
-    assert not (out / "precious").exists()
+    assert old.read_bytes() != content
     assert sorted(os.listdir(tmp_path)) == ["names", "out", "x.pth"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("part", convert.PARTS)
+def test_only_its_own_kind_is_replaced(config, tmp_path, part, overwrite):
+    """Neither other folders and files nor the source."""
+    source = _write(tmp_path / "x.pth", _values(config), {})
+    content = open(source, "rb").read()
+    for out in (str(tmp_path / "names"), source):
+        with pytest.raises(ValueError, match=f"{out} exists.*is no") as error:
+            convert.convert(config, source, out, part=part, overwrite=overwrite)
+        assert "--overwrite" not in str(error.value)
+    assert (tmp_path / "names" / "small.py").exists()
+    assert open(source, "rb").read() == content
 
 
 def test_what_fits_nowhere_is_an_error_even_if_partial(config, tmp_path):

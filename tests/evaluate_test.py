@@ -178,3 +178,14 @@ def test_arguments_win_over_the_config_of_the_run(run, tmp_path):
     assert report["inference"]["window"] == 0
     assert report["absent"] == "nan"
     assert not (tmp_path / "evaluation.json").exists()
+
+
+def test_file_to_write_is_made_sure_of_before_the_work(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path, tmp_path / "file" / "e.json"):
+        with pytest.raises(ValueError, match=f"{out} cannot be written.*Fix: "):
+            evaluate.evaluate_run(tmp_path, out=out)
+    assert run.asked == [(tmp_path, "best", "")] * 2
+    out = tmp_path / "missing" / "e.json"
+    evaluate.evaluate_run(tmp_path, out=out)
+    assert json.loads(out.read_text())["step"] == 7

@@ -231,6 +231,7 @@ def test_existing_folder_is_kept_unless_overwritten(tmp_path):
     network = _toy()
     path = tmp_path / "export"
     path.mkdir()
+    (path / "saved_model.pb").write_text("")
     (path / "precious").write_text("")
     with pytest.raises(ValueError, match="export exists already.*--overwrite"):
         export.export(network, INFO, path)
@@ -240,6 +241,24 @@ def test_existing_folder_is_kept_unless_overwritten(tmp_path):
     assert (path / "saved_model.pb").exists()
     assert (path / "assets" / "classes.json").exists()
     assert os.listdir(tmp_path) == ["export"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_only_a_saved_model_is_replaced(tmp_path, overwrite):
+    """Neither the run itself nor a file, whatever is asked for."""
+    run, file = tmp_path / "run", tmp_path / "file"
+    run.mkdir()
+    for kept in (run / "config.json", file):
+        kept.write_text("precious")
+    for path in (run, file):
+        with pytest.raises(ValueError, match=f"{path}.*no Saved") as error:
+            export.export(_toy(), INFO, path, overwrite=overwrite)
+        assert "--overwrite" not in str(error.value)
+    assert (run / "config.json").read_text() == file.read_text() == "precious"
+    (tmp_path / "empty").mkdir()
+    if overwrite:
+        export.export(_toy(), INFO, tmp_path / "empty", overwrite=True)
+        assert (tmp_path / "empty" / "saved_model.pb").exists()
 
 
 def test_failed_export_leaves_nothing(tmp_path, monkeypatch):

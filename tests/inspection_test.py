@@ -252,6 +252,20 @@ def test_names_are_escaped(tmp_path):
     assert "0 <u>" in parsed.text and "1 &amp;" in parsed.text
 
 
+def test_names_that_are_no_utf_8(tmp_path):
+    path = miniature.make_folder(tmp_path / "mine", size=32)
+    name = path / "images" / os.fsdecode(b"caf\xe9.png")
+    Image.open(path / "images" / "im00.png").save(name)
+    out = tmp_path / "out"
+    done = miniature.run("inspect", f"--dir={path}", f"--out={out}")
+    assert r"caf\udce9.png': the file name is not UTF-8. Fix" in done.stdout
+    assert "Written: " in done.stdout, done.stderr
+    assert r"caf\udce9.png" in (out / "inspection.html").read_text()
+    report = json.loads((out / "inspection.json").read_text())
+    assert str(name) in {x["file"] for x in report["findings"]}
+    assert sorted(os.listdir(out)) == ["inspection.html", "inspection.json"]
+
+
 def test_page_of_noise_stays_small(tmp_path):
     path = miniature.make_folder(tmp_path / "mine", size=32)
     draw = np.random.default_rng(0)

@@ -48,7 +48,7 @@ def convert(
       branch: of a file of CPS with two networks, "branch1" or "branch2"; a
         method that trains two takes both.
       partial: take what fits, and leave the rest as it is initialized.
-      overwrite: replace `out` if it exists.
+      overwrite: replace `out` if it is of the kind that is written.
 
     Returns:
       networks.weights.names.base.Fit: what matched and what did not.
@@ -58,11 +58,9 @@ def convert(
       OSError: cannot write.
     """
     out = os.path.normpath(out)
-    if os.path.lexists(out) and not overwrite:
-        raise ValueError(
-            f"{out} exists already. Choose another name, or give --overwrite "
-            "to replace it."
-        )
+    if part == "network":
+        runs.check_path(out)
+    _check_free(out, part, overwrite)
     config_lib.validate(config)
     keras.utils.set_random_seed(config.seed)
     if config.runtime.precision == "auto":
@@ -73,6 +71,31 @@ def convert(
     if part == "encoder":
         return _convert_encoder(config, source, out, branch, partial)
     return _convert_network(config, source, out, branch, partial)
+
+
+def _check_free(out, part, overwrite):
+    """Refuses to replace what is not asked for, or is something else."""
+    if not os.path.lexists(out):
+        return
+    if part == "encoder":
+        wanted = "file of weights in HDF5"
+        alike = os.path.isfile(out) and (
+            not os.path.getsize(out) or files.kind(out) == "hdf5"
+        )
+    else:
+        wanted = "run (a folder with config.json)"
+        names = os.listdir(out) if os.path.isdir(out) else ["a file"]
+        alike = not names or "config.json" in names
+    if not alike:
+        raise ValueError(
+            f"{out} exists already and is no {wanted}, so it is never "
+            "replaced. Fix: choose another name."
+        )
+    if not overwrite:
+        raise ValueError(
+            f"{out} exists already. Fix: choose another name, or give "
+            "--overwrite to replace it."
+        )
 
 
 def _convert_encoder(config, source, out, branch, partial):

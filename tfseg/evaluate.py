@@ -2,6 +2,7 @@
 """How good a network is on labeled images."""
 
 import os
+import tempfile
 
 import numpy as np
 import tensorflow as tf
@@ -68,7 +69,8 @@ def evaluate_run(
       network: see `runs.load`.
       split: "validation" or "test".
       absent: see `evaluate`; None = as in the run's config.
-      out: file to write; None = `evaluation.json` in the workdir.
+      out: file to write, its folder is made if need be; None =
+        `evaluation.json` in the workdir.
       **options: see `open_predictor`.
 
     Returns:
@@ -77,9 +79,11 @@ def evaluate_run(
       pixel_accuracy over them.
 
     Raises:
-      ValueError: no such run, checkpoint or split.
+      ValueError: no such run, checkpoint or split, or `out` is not writable.
     """
     run = runs.load(workdir, checkpoint, network)
+    out = out or os.path.join(workdir, "evaluation.json")
+    _check_writable(out)
     further = [] if network else runs.further_domains(run)
     first = run.config.dataset.name if further else network
     results, reports = {}, {}
@@ -102,8 +106,23 @@ def evaluate_run(
         **_over_domains(reports),
         "inference": predictor.settings(),
     }
-    runs.write_json(out or os.path.join(workdir, "evaluation.json"), report)
+    runs.write_json(out, report)
     return _over_domains(results)
+
+
+def _check_writable(path):
+    """Before the work, so that its result is not lost; makes the folder."""
+    folder = os.path.dirname(path) or "."
+    try:
+        os.makedirs(folder, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        if os.path.isdir(path):
+            raise IsADirectoryError("it is a folder")
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be written: {error}. Fix: name another file, "
+            "--out=FILE."
+        ) from None
 
 
 def _over_domains(results):

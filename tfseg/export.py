@@ -57,18 +57,14 @@ def export(network, info, path, *, overwrite=False):
       network: keras.Model, float32 [B, H, W, 3] in [0, 255] -> logits.
       info: datasets.base.Info.
       path: folder to write.
-      overwrite: replace the folder if it exists.
+      overwrite: replace an older SavedModel, or an empty folder.
 
     Raises:
-      ValueError: the folder exists, or there are too many classes.
+      ValueError: something else is there, or there are too many classes.
       OSError: cannot write.
     """
     path = os.path.normpath(path)
-    if os.path.lexists(path) and not overwrite:
-        raise ValueError(
-            f"{path} exists already. Choose another folder, or give "
-            "--overwrite to replace it."
-        )
+    _check_free(path, overwrite)
     if info.num_classes > 256:
         raise ValueError(
             "`class_map` is uint8, so there can be at most 256 classes. "
@@ -83,6 +79,24 @@ def export(network, info, path, *, overwrite=False):
             # A folder cannot be replaced in one step; the old one goes last.
             os.rename(path, os.path.join(folder, "old"))
         os.rename(new, path)
+
+
+def _check_free(path, overwrite):
+    """Refuses to replace what is not asked for, or is no SavedModel."""
+    if not os.path.lexists(path):
+        return
+    names = os.listdir(path) if os.path.isdir(path) else ["a file"]
+    if names and "saved_model.pb" not in names:
+        raise ValueError(
+            f"{path} exists already and is no SavedModel (it has no "
+            "saved_model.pb), so it is never replaced. Fix: choose another "
+            "folder."
+        )
+    if not overwrite:
+        raise ValueError(
+            f"{path} exists already. Fix: choose another folder, or give "
+            "--overwrite to replace it."
+        )
 
 
 def _save(network, info, path, classes):

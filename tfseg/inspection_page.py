@@ -54,7 +54,10 @@ def write(path, report, dataset):
       dataset: datasets.base.Dataset, for the pictures.
     """
     partial = f"{path}.partial"
-    with open(partial, "w", encoding="utf-8") as file:
+    # Names of files may be no UTF-8.
+    with open(
+        partial, "w", encoding="utf-8", errors="backslashreplace"
+    ) as file:
         file.write(render(report, dataset))
     os.replace(partial, path)
 
