@@ -14,7 +14,7 @@ Prints what it finds; writes STUDY.json and pictures to the workdir.
 
 import os
 
-from absl import app, flags
+from absl import flags
 
 from launch import config_flag, entry
 from tfseg import lookup
@@ -65,8 +65,7 @@ def _options(study):
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected words: {' '.join(argv[1:])}")
+    del argv
     study = lookup.module("studies", _STUDY.value)
     options = _options(study)
     os.makedirs(_WORKDIR.value, exist_ok=True)

@@ -14,7 +14,7 @@ weights that are best there, on the test images; the last column is the
 difference to the first config, seed by seed. comparison.json has all numbers.
 """
 
-import importlib
+import importlib.util
 import os
 
 from absl import flags
@@ -43,19 +43,36 @@ def main(argv):
         if not os.path.exists(path):
             raise ValueError(f"{path}: no such config file.")
         row = f"{name}-{own.partition('=')[2]}" if own else name
-        configs[row] = _config(name, own)
+        if row in configs:
+            raise ValueError(
+                f"`--configs`: {text} and one before it would both be the "
+                f"row {row}. Fix: copy one to a file of another name."
+            )
+        configs[row] = _config(path, name, own)
         configs[row](0)
+    seeds = _seeds()
     # Imported late, so that a wrong flag is answered at once.
     from tfseg import compare
 
-    results = compare.compare(
-        configs, [int(seed) for seed in _SEEDS.value], _WORKDIR.value
-    )
+    results = compare.compare(configs, seeds, _WORKDIR.value)
     print(compare.table(results))
 
 
-def _config(name, own):
-    module = importlib.import_module(f"configs.{name}")
+def _seeds():
+    words = _SEEDS.value
+    seeds = {int(word) for word in words if word.isdecimal()}
+    if not words or len(seeds) < len(words):
+        raise ValueError(
+            "`--seeds` must be whole numbers, no two the same. Received: "
+            f"{','.join(words)}."
+        )
+    return [int(word) for word in words]
+
+
+def _config(path, name, own):
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     arguments = [word for word in (_ARG.value, own) if word]
     return lambda seed: module.get_config(
         ",".join([*arguments, f"seed={seed}"])

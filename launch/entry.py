@@ -19,15 +19,25 @@ _MISTAKES = (ValueError, OSError, FloatingPointError)
 def run(main, flags_parser=None):
     """Runs `main(argv)` and exits: 0 done, 1 anything else.
 
-    Messages of level INFO are shown unless --verbosity says otherwise.
+    Messages of level INFO are shown unless --verbosity says otherwise. Words
+    that are no flags are refused: one that is lost means another command.
 
     Args:
-      main: function of the words of the command line that are not flags.
+      main: function of argv.
       flags_parser: for absl.app.run, where flags need more than absl does.
     """
     options = {"flags_parser": flags_parser} if flags_parser else {}
+
+    def main_of_flags(argv):
+        if len(argv) > 1:
+            raise app.UsageError(
+                f"Unexpected words: {' '.join(argv[1:])}. Fix: write "
+                "--flag=value, and quotes around a pattern such as '*.jpg'."
+            )
+        return main(argv)
+
     try:
-        app.run(main, **options)
+        app.run(main_of_flags, **options)
     except _MISTAKES as error:
         # A wrong flag: without this, absl warns of its own message.
         flags.FLAGS.mark_as_parsed()

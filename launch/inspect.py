@@ -9,7 +9,9 @@ writes inspection.json and inspection.html. Exit code 1 if there are errors:
 what training refuses. Warnings and notes leave it at 0.
 """
 
-from absl import app, flags
+import sys
+
+from absl import flags
 
 from launch import config_flag, entry
 
@@ -27,13 +29,14 @@ flags.declare_key_flag("config")
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected words: {' '.join(argv[1:])}")
+    del argv
     config = _config()
     # Imported late, so that a wrong flag is answered at once.
     from tfseg import inspection
 
     report = inspection.inspect(config, _OUT.value)
+    # Names of files may be no UTF-8, or the terminal may be none.
+    sys.stdout.reconfigure(errors="backslashreplace")
     print(inspection.text(report))
     print(f"Written: {_OUT.value}/inspection.html and .json")
     return 1 if report["counts"]["error"] else 0

@@ -75,3 +75,31 @@ def test_script(folder, tmp_path):
     words[0] = "--configs=configs/nothing.py"
     done = miniature.run("compare", *words)
     assert done.returncode == 1 and "no such config file" in done.stderr
+    own = tmp_path / "mine.py"
+    own.write_text(
+        "from configs import folder_supervised\n\n\n"
+        "def get_config(arg):\n"
+        "    config = folder_supervised.get_config(arg)\n"
+        "    config.train.steps = 0\n"
+        "    return config\n"
+    )
+    for value, message in (
+        (f"--configs={own}", "config.train.steps"),
+        (f"--configs={path}:labels=3,{path}:seed=3", "be the row folder_supe"),
+        (f"--configs={path} --seeds=1,1", "no two the same"),
+        (f"--configs={path} --seeds=0 more", "Unexpected words: more"),
+    ):
+        done = miniature.run("compare", *words[1:], *value.split(" "))
+        assert done.returncode == 1 and message in done.stderr
+
+
+def test_mistakes_come_before_the_first_run(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "train", lambda *args: pytest.fail("trained"))
+    configs = _configs(folder, split__test_file="")
+    (folder / "splits" / "test.txt").unlink()
+    with pytest.raises(ValueError, match="mine has no test images"):
+        compare.compare(configs, [3], str(tmp_path / "runs"))
+    (folder / "splits" / "test.txt").write_text("im00\n")
+    configs["last"] = lambda seed: miniature.config(folder, train__steps=-1)
+    with pytest.raises(ValueError, match="config.train.steps"):
+        compare.compare(configs, [3], str(tmp_path / "runs"))

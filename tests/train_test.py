@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import fcntl
 import glob
 import json
 import os
@@ -150,6 +151,14 @@ def test_two_runs_with_one_seed_are_identical(folder, finished, tmp_path):
     assert third["sha256"] != summary["sha256"]
 
 
+def test_a_second_process_is_refused(folder, finished):
+    workdir, _ = finished
+    with open(os.path.join(workdir, "run.log"), "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="another process is training"):
+            train.train(_config(folder), workdir)
+
+
 def test_other_config_is_refused_with_the_difference(folder, finished):
     workdir, _ = finished
     config = _config(folder, method__threshold=0.5)
@@ -157,6 +166,18 @@ def test_other_config_is_refused_with_the_difference(folder, finished):
         ValueError, match="config.method.threshold: 0.97 -> 0.5"
     ):
         train.train(config, workdir)
+
+
+@pytest.mark.parametrize("name", ["run*", "run?", "run[1]", "run\\1"])
+def test_workdir_that_is_a_pattern_is_refused(folder, tmp_path, name):
+    """`run?` would remove the checkpoints of `run1`."""
+    workdir = str(tmp_path / name / "mine")
+    with pytest.raises(ValueError, match="for a pattern.*Fix: ") as error:
+        train.train(_config(folder), workdir)
+    assert workdir in str(error.value) and not os.listdir(tmp_path)
+    # Of a run that was moved there.
+    with pytest.raises(ValueError, match="for a pattern"):
+        runs.checkpoint_path(workdir, "last")
 
 
 def test_other_images_are_refused(folder, finished, tmp_path):

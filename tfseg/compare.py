@@ -6,6 +6,8 @@ import statistics
 
 from tfseg import evaluate, runs, train
 
+_RESULT = "result.json"
+
 
 def train_and_evaluate(config, workdir):
     """Trains a run, or what is left of it, and tests its deployed network.
@@ -31,6 +33,8 @@ def train_and_evaluate(config, workdir):
 def compare(configs, seeds, workdir):
     """Runs every config with every seed; run again, it goes on.
 
+    What is wrong with the last one shows before the first one is trained.
+
     Args:
       configs: dict, name -> function of a seed that returns a ConfigDict.
       seeds: ints.
@@ -39,12 +43,21 @@ def compare(configs, seeds, workdir):
 
     Returns:
       dict, name -> list of what `train_and_evaluate` returns, by seed.
+
+    Raises:
+      ValueError: something is wrong with a config or the data, or a folder
+        holds the run of another config.
     """
+
+    def folder(name, seed):
+        return os.path.join(workdir, name, str(seed))
+
+    for name, get_config in configs.items():
+        _check(get_config, {seed: folder(name, seed) for seed in seeds})
     results = {}
     for seed in seeds:
         for name, get_config in configs.items():
-            folder = os.path.join(workdir, name, str(seed))
-            result = _finished(folder, get_config(seed))
+            result = _finished(folder(name, seed), get_config(seed))
             results.setdefault(name, []).append(result)
     runs.write_json(
         os.path.join(workdir, "comparison.json"),
@@ -53,12 +66,25 @@ def compare(configs, seeds, workdir):
     return results
 
 
+def _check(get_config, folders):
+    """Of one config: its runs by seed, and its data if a run is left."""
+    for seed, folder in folders.items():
+        # Refuses results of another config.
+        runs.claim(folder, get_config(seed))
+    left = [seed for seed in folders if not _has_result(folders[seed])]
+    for domain in train.check(get_config(left[0])) if left else ():
+        what = f"The data set in {domain.config.dataset.dir}"
+        runs.check_evaluation(what, "test", domain.split.test, domain.dataset)
+
+
+def _has_result(folder):
+    return os.path.exists(os.path.join(folder, _RESULT))
+
+
 def _finished(folder, config):
     """What is written there, else what training gives."""
-    path = os.path.join(folder, "result.json")
-    if os.path.exists(path):
-        # Refuses results of another config.
-        runs.claim(folder, config)
+    path = os.path.join(folder, _RESULT)
+    if _has_result(folder):
         return runs.read_json(path)
     result = train_and_evaluate(config, folder)
     runs.write_json(path, result)

@@ -77,13 +77,33 @@ def read_json(path):
         raise ValueError(f"{path} is not valid JSON: {error}.") from None
 
 
+def check_path(workdir):
+    """Refuses a workdir where TensorFlow would take other checkpoints for its.
+
+    It looks for the files to read or remove by pattern: a run in `run?` would
+    remove those in `run1`, and one in `run[1]` would not find its own.
+
+    Raises:
+      ValueError: names the characters.
+    """
+    path = os.path.abspath(workdir)
+    found = sorted((set(path) & set("*?[\\")) - {os.sep})
+    if found:
+        raise ValueError(
+            f"{path} has {' '.join(found)} in its name, which TensorFlow "
+            "takes for a pattern when it looks for checkpoints. Fix: use a "
+            "folder whose path has none of * ? [ \\."
+        )
+
+
 def claim(workdir, config):
     """Makes a workdir, or finds that it holds a run of the same config.
 
     Raises:
-      ValueError: not writable, or it belongs to another config; prints the
-        difference.
+      ValueError: not writable, its path is a pattern, or it belongs to another
+        config; prints the difference.
     """
+    check_path(workdir)
     try:
         os.makedirs(workdir, exist_ok=True)
         tempfile.TemporaryFile(dir=workdir).close()
@@ -192,6 +212,7 @@ def checkpoint_path(workdir, checkpoint="best"):
         logging.warning("%s has no best checkpoint; taking the last", workdir)
         path = _latest(workdir, "last")
     if path is None or not tf.io.gfile.exists(f"{path}.index"):
+        check_path(workdir)
         raise ValueError(
             f"No checkpoint {checkpoint!r} in {workdir}. Choices: best, last, "
             "or the path of one without its .index."
@@ -305,6 +326,32 @@ def _chosen_domain(config, network):
     return list(configs).index(name), name, configs[name]
 
 
+def check_evaluation(what, split, ids, dataset):
+    """Refuses a split that cannot be evaluated on.
+
+    Args:
+      what: whose split it is, for messages.
+      split: its name.
+      ids: of the images.
+      dataset: datasets.base.Dataset.
+
+    Raises:
+      ValueError: there are no images, or some have no mask.
+    """
+    if not ids:
+        raise ValueError(
+            f"{what} has no {split} images. Give the data set a list "
+            f"(splits/{split}.txt), and train after that."
+        )
+    bare = [name for name in ids if not dataset.records[name].label]
+    if bare:
+        raise ValueError(
+            f"{len(bare)} {split} images have no mask: "
+            f"{id_lists.shorten(bare)}. Add the masks to labels/, or take "
+            "the ids off the list, and train after that."
+        )
+
+
 def evaluation_examples(run, workdir, split):
     """Whole images and labels of one split of a run.
 
@@ -319,20 +366,9 @@ def evaluation_examples(run, workdir, split):
     Raises:
       ValueError: the run has no such split.
     """
-    ids = run.split.get(split)
-    if not ids:
-        raise ValueError(
-            f"The run in {workdir} has no {split} images. Give the data set "
-            f"a list (splits/{split}.txt) and train again."
-        )
+    ids = run.split.get(split, ())
     dataset = examples.open_dataset(run.config)
-    bare = [name for name in ids if not dataset.records[name].label]
-    if bare:
-        raise ValueError(
-            f"{len(bare)} {split} images have no mask: "
-            f"{id_lists.shorten(bare)}. Add the masks to labels/, or take "
-            "the ids off the list and train again."
-        )
+    check_evaluation(f"The run in {workdir}", split, ids, dataset)
     return pipeline.evaluation_batches(
         examples.pool(dataset, ids), batch=run.config.evaluate.batch
     )

@@ -3,6 +3,7 @@
 
 import contextlib
 import copy
+import fcntl
 import logging as python_logging
 import os
 import time
@@ -33,10 +34,7 @@ def train(config, workdir):
       FloatingPointError: a loss is not finite.
       InterruptedError: stopped by SIGTERM after a save.
     """
-    config_lib.validate(config)
-    stages = _stages(config)
-    for number, stage in enumerate(stages):
-        _check_leaves(stage, "config.method" + number * ".teacher")
+    stages = _checked_stages(config)
     strategy = strategies.build(
         config.runtime.strategy, replicas=config.runtime.replicas
     )
@@ -46,6 +44,39 @@ def train(config, workdir):
     if config.runtime.deterministic:
         tf.config.experimental.enable_op_determinism()
     return _run(copy.deepcopy(config), workdir, strategy)
+
+
+def check(config):
+    """Refuses what `train` would refuse, as far as it shows at once.
+
+    Args:
+      config: ConfigDict, see tfseg.config.
+
+    Returns:
+      list of domains.Domain.
+
+    Raises:
+      ValueError: something is wrong with the config or the data.
+    """
+    stages = _checked_stages(config)
+    domains = domain_lib.open_all(config)
+    for stage in stages:
+        _check_unlabeled(stage, domains)
+    return domains
+
+
+def _check_unlabeled(config, domains):
+    for domain in domains:
+        domain.check_unlabeled(_method(config))
+
+
+def _checked_stages(config):
+    """See `_stages`; of options that the parts of the library take."""
+    config_lib.validate(config)
+    stages = _stages(config)
+    for number, stage in enumerate(stages):
+        _check_leaves(stage, "config.method" + number * ".teacher")
+    return stages
 
 
 def _stages(config):
@@ -89,8 +120,7 @@ def _run(config, workdir, strategy, domains=None):
     runs.claim(workdir, config)
     with _log_file(workdir, worker):
         domains = domains or domain_lib.open_all(config)
-        for domain in domains:
-            domain.check_unlabeled(_method(config))
+        _check_unlabeled(config, domains)
         runs.check_splits(workdir, domains)
         precision.resolve(config, workdir, strategy)
         keras.mixed_precision.set_global_policy(config.runtime.precision)
@@ -228,18 +258,39 @@ def _check_batches(config, strategy):
 
 @contextlib.contextmanager
 def _log_file(workdir, worker):
-    """Everything that is logged goes to the workdir as well."""
+    """Everything that is logged goes to the workdir as well.
+
+    Raises:
+      ValueError: another process writes there.
+    """
     name = "run.log" if worker == 0 else f"worker_{worker}.log"
-    handler = python_logging.FileHandler(os.path.join(workdir, name))
-    handler.setFormatter(logging.PythonFormatter())
-    logger = logging.get_absl_logger()
-    logger.addHandler(handler)
+    with open(os.path.join(workdir, name), "a", encoding="utf-8") as file:
+        _lock(file, workdir)
+        handler = python_logging.StreamHandler(file)
+        handler.setFormatter(logging.PythonFormatter())
+        logger = logging.get_absl_logger()
+        logger.addHandler(handler)
+        try:
+            yield
+        except Exception as error:
+            # The screen gets it from who catches it.
+            file.write(f"{type(error).__name__}: {error}\n")
+            raise
+        finally:
+            logger.removeHandler(handler)
+
+
+def _lock(file, workdir):
+    """Keeps a second process out until the file is closed."""
     try:
-        yield
-    except Exception as error:
-        # The screen gets it from who catches it.
-        handler.stream.write(f"{type(error).__name__}: {error}\n")
-        raise
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(
+            f"{workdir}: another process is training there. Fix: wait until "
+            "it has ended, or give another --workdir."
+        ) from None
+    except OSError:
+        logging.warning(
+            "%s: a file system without locks; train there once at a time",
+            workdir,
+        )
