@@ -20,7 +20,7 @@ Safe to repeat: an interrupted run goes on, and what is complete is left as it
 is.
 """
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from launch import config_flag, entry
 from tfseg import lookup
@@ -48,8 +48,7 @@ flags.declare_key_flag("config")
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected words: {' '.join(argv[1:])}")
+    del argv
     if _RECORDS.value is not None:
         _write_records()
     else:
@@ -61,6 +60,12 @@ def _write_records():
         raise ValueError(
             "--records writes the data set of a config: give --config=FILE, "
             "and no --dir."
+        )
+    if _CONFIG.value.data.records:
+        raise ValueError(
+            "`config.data.records` must be empty: records are made of files. "
+            f"Received: {_CONFIG.value.data.records!r}. Fix: name the folder "
+            "of the files in `config.dataset.dir`."
         )
     # Imported late, so that a wrong flag is answered at once.
     from tfseg import examples, packed

@@ -81,6 +81,20 @@ def test_records_of_another_data_set_are_refused(config):
         examples.open_dataset(other)
 
 
+def test_masks_that_changed_since_are_refused(tmp_path):
+    folder = miniature.make_folder(tmp_path / "mine", unlabeled=2)
+    records_folder = tmp_path / "records"
+    for _ in range(2):
+        pack(miniature.config(folder), records_folder)
+    written = {p: p.read_bytes() for p in records_folder.iterdir()}
+    masks = folder / "labels"
+    shutil.copy(masks / "im00.png", masks / "im03.png")
+    shutil.copy(masks / "im00.png", masks / "im07.png")
+    with pytest.raises(ValueError, match="what 2 of 8 .*: im03, im07. Fix"):
+        pack(miniature.config(folder), records_folder)
+    assert written == {p: p.read_bytes() for p in records_folder.iterdir()}
+
+
 def test_a_faulty_file_is_named_before_anything_is_written(tmp_path):
     folder = miniature.make_folder(tmp_path / "mine")
     (folder / "images" / "im00.png").write_bytes(b"no image")

@@ -130,6 +130,30 @@ def test_time_is_that_of_all_stages(finished):
     assert labels["method"] == "supervised"
 
 
+def test_labels_of_other_images_are_refused(folder, tmp_path):
+    dataset = examples.open_dataset(_config(folder))
+    (tmp_path / "labels").mkdir()
+
+    def check(size):
+        path = tmp_path / "labels" / "im07.png"
+        Image.new("L", size).save(path)
+        names = ["im06", "im07"]
+        pseudo_labels.check(dataset, names, str(tmp_path), max_pixels=256)
+        return path
+
+    Image.new("L", (16, 16)).save(tmp_path / "labels" / "im06.png")
+    path = check((16, 16))
+    for size in ((16, 8), (8, 16)):
+        message = f"im07.png: is {size[0]} x {size[1]} pixels .*im07.* 16 x 16"
+        with pytest.raises(ValueError, match=message):
+            check(size)
+    path.unlink()
+    with pytest.raises(ValueError, match="no labels of 1 of 2 .*: im07. Fix"):
+        pseudo_labels.check(
+            dataset, ["im06", "im07"], str(tmp_path), max_pixels=256
+        )
+
+
 def test_any_method_teaches_also_a_self_trained_one(folder, tmp_path):
     """And training reads the labels as they were written: 255 stays 255."""
     threshold, workdir = 0.4, tmp_path / "run"

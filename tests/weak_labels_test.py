@@ -118,6 +118,21 @@ def test_run_again_it_is_done_and_other_settings_are_refused(folder, labeled):
         )
 
 
+def test_labels_by_another_classifier_are_refused(
+    folder, labeled, tmp_path, monkeypatch
+):
+    """Another workdir, the same output."""
+    output = labeled / "pseudo_labels"
+    before = {p: p.read_bytes() for p in output.rglob("*.*")}
+    summary = {"sha256": "another", "seconds": 1.0}
+    monkeypatch.setattr(train, "train", lambda config, workdir: summary)
+    with pytest.raises(ValueError, match="classifier_sha256.*: 'another'"):
+        labeling.write(
+            _learning_config(folder), str(tmp_path), str(output), **SETTINGS
+        )
+    assert before == {p: p.read_bytes() for p in output.rglob("*.*")}
+
+
 def test_a_method_learns_from_the_labels(folder, labeled, tmp_path):
     config = miniature.config(folder, "supervised")
     config.train.unlabeled_batch = 4

@@ -67,7 +67,12 @@ class Domain:
                 "`config.split.unlabeled_includes_labeled` to True."
             )
         if self.config.data.pseudo_labels:
-            pseudo_labels.check(ids, self.config.data.pseudo_labels)
+            pseudo_labels.check(
+                self.dataset,
+                ids,
+                self.config.data.pseudo_labels,
+                max_pixels=self.config.data.max_pixels,
+            )
 
     def image_labeled(self):
         """Ids of the training images whose classes are known."""

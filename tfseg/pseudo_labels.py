@@ -13,6 +13,7 @@ import tensorflow as tf
 import tqdm
 
 from tfseg import examples, id_lists, mask_code, predict, runs
+from tfseg.data import check as data_check
 from tfseg.data import decode, pipeline
 
 _COMPLETE = "pseudo_labels.json"
@@ -116,13 +117,20 @@ def pool(dataset, ids, folder):
     )
 
 
-def check(ids, folder):
-    """Refuses a folder that has no label of some images.
+def check(dataset, ids, folder, *, max_pixels):
+    """Refuses a folder whose labels are not those of all images.
+
+    Args:
+      dataset: datasets.base.Dataset.
+      ids: of the images.
+      folder: see the module.
+      max_pixels: the most pixels that an image may have.
 
     Raises:
-      ValueError: names some of them.
+      ValueError: names labels that are missing, damaged or of another size.
     """
-    missing = [name for name in ids if not os.path.exists(_label(folder, name))]
+    labels = [_label(folder, name) for name in ids]
+    missing = [i for i, path in zip(ids, labels) if not os.path.exists(path)]
     if missing:
         raise ValueError(
             f"{folder}: `config.data.pseudo_labels` has no labels of "
@@ -130,6 +138,24 @@ def check(ids, folder):
             f"{id_lists.shorten(missing)}. Fix: run launch.pseudo_labels on "
             "the same data set, to its end."
         )
+    images = [dataset.records[name].image for name in ids]
+    sizes, wanted = (
+        _sizes(paths, max_pixels=max_pixels) for paths in (labels, images)
+    )
+    for place in np.flatnonzero((sizes != wanted).any(1))[:1]:
+        (height, width), (rows, columns) = sizes[place], wanted[place]
+        raise ValueError(
+            f"{labels[place]}: is {width} x {height} pixels (width x height) "
+            f"but its image {images[place]} is {columns} x {rows}. Fix: run "
+            "launch.pseudo_labels on this data set."
+        )
+
+
+def _sizes(paths, **limits):
+    """int32 [N, 2], height and width."""
+    sizes, findings = data_check.check_images(paths, **limits)
+    data_check.raise_on(findings)
+    return sizes
 
 
 def _label(folder, name):

@@ -24,17 +24,18 @@ _METHOD = "image_classifier"
 _SETTINGS = "settings.json"
 
 
-def write(config, workdir, folder, **settings):
+def write(config, workdir, folder, **thresholds):
     """Trains a classifier and labels its images; run again, it goes on.
 
     Args:
       config: ConfigDict, its method is `image_classifier`.
       workdir: of the run.
       folder: to write to, see tfseg.pseudo_labels.
-      **settings: see `by_activation`.
+      **thresholds: see `by_activation`.
 
     Raises:
-      ValueError: another method, or the folder has labels by other settings.
+      ValueError: another method, or the folder has labels by another
+        classifier or other thresholds.
     """
     if config.method.name != _METHOD:
         raise ValueError(
@@ -42,15 +43,18 @@ def write(config, workdir, folder, **settings):
             f"{config.method.name!r}. Fix: a config such as "
             "configs/folder_cam.py"
         )
-    _check_settings(folder, settings)
+    # Both before the training and when it is known what came of it.
+    _check_settings(folder, thresholds)
     summary = train.train(config, workdir)
+    settings = {**thresholds, "classifier_sha256": summary["sha256"]}
+    _check_settings(folder, settings)
     if pseudo_labels.is_complete(folder):
         logging.info("%s is complete", folder)
         return
     start = time.perf_counter()
     (domain,) = domains.open_all(config)
     run, ids = runs.load(workdir), domain.image_labeled()
-    look = by_activation(run, domain.dataset, **settings)
+    look = by_activation(run, domain.dataset, **thresholds)
     os.makedirs(folder, exist_ok=True)
     runs.write_json(os.path.join(folder, _SETTINGS), settings)
     pseudo_labels.write(domain.dataset, ids, folder, look)
@@ -102,6 +106,7 @@ def _check_settings(folder, settings):
     if not os.path.exists(path):
         return
     before = runs.read_json(path)
+    before = {name: before.get(name) for name in settings}
     if before != settings:
         raise ValueError(
             f"{folder} has labels by other settings: {before}, asked for "

@@ -189,6 +189,18 @@ def test_unknown_colors_are_listed(tmp_path):
     assert "... (2 more), in 2, 1, 1, " in str(findings[0])
 
 
+def test_colors_where_no_class_has_one_are_listed(tmp_path):
+    pixels = np.array([[(0, 0, 0), (9, 8, 7), (9, 8, 7)]], np.uint8)
+    label = _save(tmp_path, "a.png", Image.fromarray(pixels))
+    code = mask_code.MaskCode(
+        index_labels=mask_code.index_labels({0: 0, 255: 1})
+    )
+    counts, findings = _check_labels([label], [[1, 3]], code=code)
+    assert not counts.any() and findings[0].kind == "unknown_colors"
+    assert findings[0].value == ((9, 8, 7), (0, 0, 0))
+    assert findings[0].fix.startswith("save the mask as index PNG")
+
+
 def test_size_must_be_that_of_the_image(tmp_path):
     label = _mask(tmp_path, "a.png", [[0, 1, 1]])
     _, findings = _check_labels([label], [[3, 1]])

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import collections
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -128,6 +129,9 @@ def test_interrupted_writing_goes_on_and_gives_the_same_bytes(
     monkeypatch.setattr(record_writer, "_serialize", serialize)
     stamps = {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("*.tfrecord")}
     assert stamps
+    changed = dataclasses.replace(source, sizes=source.sizes + 1)
+    with pytest.raises(ValueError, match="masks or classes changed: scene/"):
+        record_writer.write(str(tmp_path), changed, shard_bytes=2000)
     record_writer.write(str(tmp_path), source, shard_bytes=2000)
     for name, stamp in stamps.items():
         assert (tmp_path / name).stat().st_mtime_ns == stamp
@@ -151,11 +155,30 @@ def test_other_examples_are_refused(source, folder):
         record_writer.write(folder, fewer, shard_bytes=2000)
 
 
-def test_a_truncated_shard_is_named(source, tmp_path):
+@pytest.mark.parametrize("field", ["sizes", "labels", "class_counts"])
+def test_an_example_that_has_changed_is_refused(source, folder, field):
+    values = np.array(getattr(source, field))
+    values[7] = None if field == "labels" else np.roll(values[7], 1)
+    changed = dataclasses.replace(source, **{field: values})
+    with pytest.raises(ValueError, match="1 of 60 .* changed: scene/07. Fix"):
+        record_writer.write(folder, changed, shard_bytes=2000)
+
+
+def test_another_number_of_classes_is_refused(source, folder):
+    counts = source.class_counts[:, :4]
+    fewer = dataclasses.replace(source, class_counts=counts)
+    with pytest.raises(ValueError, match="60 of 60 .* or classes changed"):
+        record_writer.write(folder, fewer, shard_bytes=2000)
+
+
+def test_a_truncated_or_missing_shard_is_named(source, tmp_path):
     record_writer.write(str(tmp_path), source, shard_bytes=2000)
     shard = tmp_path / "examples-00001.tfrecord"
     shard.write_bytes(shard.read_bytes()[:-5])
     with pytest.raises(ValueError, match="00001.tfrecord: has .* the index"):
+        record_writer.load(str(tmp_path))
+    shard.unlink()
+    with pytest.raises(ValueError, match="00001.tfrecord: is missing, the in"):
         record_writer.load(str(tmp_path))
 
 

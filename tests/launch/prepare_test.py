@@ -44,6 +44,14 @@ def test_mistakes_are_named(tmp_path):
         (["--dataset=camvid", folder], "camvid` has nothing to prepare"),
         (["--dataset=tfds", folder], "Fix: --dataset=tfds:NAME"),
         (["--records=x"], "give --config=FILE"),
+        (
+            [
+                "--records=x",
+                "--config=configs/folder_cutmix.py",
+                "--config.data.records=y",
+            ],
+            "`config.data.records` must be empty: records are made of files",
+        ),
     ]:
         done = _run(*arguments)
         assert done.returncode == 1, arguments

@@ -352,7 +352,8 @@ def _unknown_values(values, code):
 def _unknown_colors(pixels, colors, num_classes):
     powers = np.array([2**16, 2**8, 1])
     codes, counts = np.unique(pixels @ powers, return_counts=True)
-    unknown = ~np.isin(codes, np.asarray(colors, np.int32) @ powers)
+    known = np.asarray(colors, np.int32).reshape(-1, 3) @ powers
+    unknown = ~np.isin(codes, known)
     codes, counts = codes[unknown], counts[unknown]
     order = np.argsort(-counts, kind="stable")
     found = [
@@ -367,8 +368,8 @@ def _unknown_colors(pixels, colors, num_classes):
         f"holds colors that are not in the palette: {shown}, in {in_pixels} "
         "pixels",
         mask_guess.explain_colors(pixels, colors, num_classes),
-        "give each class its color in classes.txt (`name r g b`), or save "
-        "the mask as index PNG",
+        "save the mask as index PNG, or, in a folder, give each class its "
+        "color in classes.txt (`name r g b`)",
     )
 
 

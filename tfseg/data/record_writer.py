@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
+from tfseg import id_lists
 from tfseg.data import records
 
 _INDEX = "index.npz"
@@ -52,19 +53,22 @@ def write(folder, source, *, shard_bytes):
       shard_bytes: a shard ends with the example that reaches this length.
 
     Raises:
-      ValueError: the folder holds other examples.
+      ValueError: the folder holds other examples, or what these were before
+        they changed.
       OSError: cannot read or write.
     """
     index = os.path.join(folder, _INDEX)
     if tf.io.gfile.exists(index):
-        _check_same(folder, load(folder).ids, sorted(source.ids))
+        by_id = sorted(range(len(source.ids)), key=source.ids.__getitem__)
+        _check_same(folder, _written(load(folder)), source, by_id)
         return
     tf.io.gfile.makedirs(folder)
     order = sorted(range(len(source.ids)), key=lambda i: _hash(source.ids[i]))
-    parts = _complete_parts(folder)
-    done = sum(len(part["ids"]) for part in parts)
-    written = [name for part in parts for name in part["ids"].tolist()]
-    _check_same(folder, written, [source.ids[i] for i in order[:done]])
+    parts, done = _complete_parts(folder), 0
+    for part in parts:
+        rows = order[done : done + len(part["ids"])]
+        _check_same(folder, part, source, rows)
+        done += len(rows)
     with tqdm.tqdm(
         desc="records", initial=done, total=len(order), disable=None
     ) as bar, multiprocessing.pool.ThreadPool(_READERS) as pool:
@@ -72,12 +76,7 @@ def write(folder, source, *, shard_bytes):
         while done < len(order):
             part = _write_shard(folder, len(parts), examples, shard_bytes, bar)
             rows = part.pop("rows")
-            part["sizes"] = source.sizes[rows]
-            part["counts"] = source.class_counts[rows]
-            part["labeled"] = np.array(
-                [source.labels[i] is not None for i in rows]
-            )
-            part["ids"] = np.array([source.ids[i] for i in rows])
+            part |= _described(source, rows)
             _save(_part_path(folder, len(parts)), part)
             parts.append(part)
             done += len(rows)
@@ -104,10 +103,14 @@ def load(folder):
         for number in range(len(values["shard_bytes"]))
     )
     for shard, length in zip(shards, values["shard_bytes"]):
-        found = tf.io.gfile.stat(shard).length
+        try:
+            found = tf.io.gfile.stat(shard).length
+        except tf.errors.NotFoundError:
+            found = None
         if found != length:
+            state = "is missing" if found is None else f"has {found:,} bytes"
             raise ValueError(
-                f"{shard}: has {found:,} bytes, the index says {length:,}. "
+                f"{shard}: {state}, the index says {length:,} bytes. "
                 "Fix: copy the file again, or write the records again."
             )
     ids = values.pop("ids").tobytes().decode().split("\n")
@@ -198,12 +201,53 @@ def _complete_parts(folder):
     return parts
 
 
-def _check_same(folder, found, expected):
-    if list(found) != list(expected):
+def _described(source, rows):
+    """What the index says of examples besides where they are."""
+    return {
+        "ids": np.array([source.ids[i] for i in rows]),
+        "sizes": source.sizes[rows],
+        "labeled": np.array([source.labels[i] is not None for i in rows]),
+        "counts": source.class_counts[rows],
+    }
+
+
+def _written(index):
+    """What `_described` returned of the examples of an Index."""
+    classes = index.class_counts.shape[1]
+    counts = np.zeros([len(index.ids), classes], np.int64)
+    counts[index.labeled] = index.class_counts
+    return {
+        "ids": np.array(index.ids),
+        "sizes": index.sizes,
+        "labeled": index.labeled,
+        "counts": counts,
+    }
+
+
+def _check_same(folder, found, source, rows):
+    """Refuses examples that are others, or have changed since."""
+    expected = _described(source, rows)
+    ids = found["ids"].tolist()
+    if ids != expected["ids"].tolist():
+        known = len(set(ids) & set(expected["ids"].tolist()))
         raise ValueError(
-            f"{folder} holds records of other examples: {len(found)} are "
-            f"there, {len(set(found) & set(expected))} of them expected. Fix: "
+            f"{folder} holds records of other examples: {len(ids)} are "
+            f"there, {known} of them expected. Fix: "
             "choose another folder, or remove this one."
+        )
+    same = found["labeled"] == expected["labeled"]
+    same &= (found["sizes"] == expected["sizes"]).all(1)
+    if found["counts"].shape == expected["counts"].shape:
+        same &= (found["counts"] == expected["counts"]).all(1)
+    else:
+        same[:] = False
+    if not same.all():
+        changed = [name for name, kept in zip(ids, same) if not kept]
+        raise ValueError(
+            f"{folder} holds what {len(changed)} of {len(ids)} examples were "
+            "before their sizes, masks or classes changed: "
+            f"{id_lists.shorten(changed)}. Fix: choose another folder, or "
+            "remove this one."
         )
 
 

@@ -11,7 +11,8 @@ def _read(tmp_path, content):
 
 
 def test_names_alone(tmp_path):
-    content = "# comment\nsky\r\ntraffic light\nlane 1\n7\nroad, paved\n\n\n"
+    content = "# comment\n \t# indented\n"
+    content += "sky\r\ntraffic light\nlane 1\n7\nroad, paved\n\n\n"
     names, palette = _read(tmp_path, content)
     assert names == ("sky", "traffic light", "lane 1", "7", "road, paved")
     assert palette is None

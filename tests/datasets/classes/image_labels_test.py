@@ -21,6 +21,12 @@ def test_ids_and_names_may_hold_spaces(tmp_path):
     assert _read(tmp_path, text) == {"b c": (1, 2), "d/e": (1,), "f": ()}
 
 
+def test_an_id_may_begin_with_a_hash(tmp_path):
+    path = tmp_path / "image_labels.txt"
+    path.write_text("#7\tcat\n#8\tcat\n# a comment\n")
+    assert image_labels.read(str(path), {"#7", "a"}, NAMES) == {"#7": (1,)}
+
+
 @pytest.mark.parametrize(
     "text, message",
     [

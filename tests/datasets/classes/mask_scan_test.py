@@ -56,6 +56,10 @@ def test_masks_without_ids_are_refused(tmp_path):
     Image.new("RGB", (2, 2)).save(path)
     with pytest.raises(ValueError, match="rgb.png: RGB pixels.*classes.txt"):
         mask_scan.class_names([path])
+    for name in ("JPEG", "BMP"):
+        Image.new("L", (2, 2)).save(path, name)
+        with pytest.raises(ValueError, match=f"rgb.png: is a {name} file. Fix"):
+            mask_scan.class_names([path])
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(ValueError, match="bad.png: cannot be read"):
         mask_scan.class_names([str(tmp_path / "bad.png")])

@@ -33,7 +33,7 @@ def read(path):
     parsed = [
         _parse(line.strip(), f"{path}, line {number}")
         for number, line in enumerate(lines, start=1)
-        if not line.startswith("#")
+        if not line.strip().startswith("#")
     ]
     if len(parsed) > _LIMIT:
         raise ValueError(

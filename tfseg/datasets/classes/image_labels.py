@@ -10,7 +10,7 @@ def read(path, ids, class_names):
     Args:
       path: text file of `ID<TAB>cat, dog`; nothing after the tab, or
         background alone: the image shows none of the classes. Lines that are
-        empty or start with # are skipped.
+        empty or start with # are skipped, but not that of an id with #.
       ids: set or dict of the ids that exist.
       class_names: in the order of the labels.
 
@@ -24,10 +24,10 @@ def read(path, ids, class_names):
     labels = {name: label for label, name in enumerate(class_names)}
     found = {}
     for number, line in enumerate(_lines(path), start=1):
-        if not line.strip() or line.startswith("#"):
+        name, tab, text = line.partition("\t")
+        if not line.strip() or (line.startswith("#") and name not in ids):
             continue
         where = f"{path}, line {number}"
-        name, tab, text = line.partition("\t")
         if not tab:
             raise ValueError(
                 f"{where}: malformed: {line!r}. Fix: write the id, a tab, and "

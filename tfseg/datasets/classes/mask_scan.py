@@ -46,6 +46,11 @@ def values(path):
     """
     try:
         with Image.open(path) as image:
+            if image.format != "PNG":
+                raise ValueError(
+                    f"{path}: is a {image.format} file. Fix: save the "
+                    "original mask as PNG."
+                )
             if image.mode not in ("1", "L", "P"):
                 raise ValueError(
                     f"{path}: {image.mode} pixels are not class ids. Fix: "
