@@ -28,8 +28,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tfseg.ops import cores
 from tfseg.ops import perturbed_convolution as convolutions
-from tfseg.ops import cores, shapes, streaming
+from tfseg.ops import shapes, streaming
 from tfseg.ops import sub_pixel_rows as sub_pixels
 
 # Most decoders of a kind that are computed at a time. Each needs memory for C
