@@ -43,7 +43,7 @@ _PARTIAL = flags.DEFINE_bool(
     "partial", False, "Take what fits; the rest stays as it is initialized."
 )
 _OVERWRITE = flags.DEFINE_bool(
-    "overwrite", False, "Replace what is at --to already."
+    "overwrite", False, "Replace the weights, or the run, at --to."
 )
 flags.declare_key_flag("config")
 flags.mark_flags_as_required(["config", "from", "to"])

@@ -15,7 +15,7 @@ _OUT = flags.DEFINE_string(
     "out", None, "Folder to write. Default: export in the workdir."
 )
 _OVERWRITE = flags.DEFINE_bool(
-    "overwrite", False, "Replace the folder if it exists."
+    "overwrite", False, "Replace a SavedModel that is there already."
 )
 flags.adopt_module_key_flags(run_flags)
 

@@ -34,13 +34,7 @@ def train(config, workdir):
       FloatingPointError: a loss is not finite.
       InterruptedError: stopped by SIGTERM after a save.
     """
-    stages = _checked_stages(config)
-    strategy = strategies.build(
-        config.runtime.strategy, replicas=config.runtime.replicas
-    )
-    for stage in stages:
-        _check_batches(stage, strategy)
-    strategies.check_xla(config.runtime.xla, strategy)
+    _, strategy = _prepared(config)
     if config.runtime.deterministic:
         tf.config.experimental.enable_op_determinism()
     return _run(copy.deepcopy(config), workdir, strategy)
@@ -58,7 +52,7 @@ def check(config):
     Raises:
       ValueError: something is wrong with the config or the data.
     """
-    stages = _checked_stages(config)
+    stages, _ = _prepared(config)
     domains = domain_lib.open_all(config)
     for stage in stages:
         _check_unlabeled(stage, domains)
@@ -70,13 +64,22 @@ def _check_unlabeled(config, domains):
         domain.check_unlabeled(_method(config))
 
 
-def _checked_stages(config):
-    """See `_stages`; of options that the parts of the library take."""
+def _prepared(config):
+    """The stages of a config, see `_stages`, and the strategy.
+
+    That comes before all else: TensorFlow has not touched a device yet.
+    """
     config_lib.validate(config)
     stages = _stages(config)
     for number, stage in enumerate(stages):
         _check_leaves(stage, "config.method" + number * ".teacher")
-    return stages
+    strategy = strategies.build(
+        config.runtime.strategy, replicas=config.runtime.replicas
+    )
+    for stage in stages:
+        _check_batches(stage, strategy)
+    strategies.check_xla(config.runtime.xla, strategy)
+    return stages, strategy
 
 
 def _stages(config):
