@@ -50,7 +50,8 @@ def write(dataset, ids, folder, look):
         .prefetch(tf.data.AUTOTUNE)
     )
     progress = tqdm.tqdm(images, "pseudo labels", len(missing), unit="image")
-    for name, image in zip(missing, progress):
+    # The bar first: it is asked once more, and ends.
+    for image, name in zip(progress, missing):
         label, confidence = look(name, image.numpy())
         predict.write_file(
             os.path.join(folder, "confidences", f"{name}.png"),

@@ -182,7 +182,7 @@ def _export(made, split, dir):
         read_config=tfds.ReadConfig(interleave_cycle_length=1),
     )
     bar = tqdm.tqdm(examples, desc=split, total=len(ids), disable=None)
-    for name, example in zip(ids, bar):
+    for example, name in zip(bar, ids):
         if name not in there:
             image, mask = example[_IMAGE].numpy(), example[_MASK].numpy()
             _write(folders, name, image, mask)
