@@ -40,8 +40,8 @@ def main(argv):
     for text in _CONFIGS.value:
         path, _, own = text.partition(":")
         name = os.path.splitext(os.path.basename(path))[0]
-        if not os.path.exists(path):
-            raise ValueError(f"{path}: no such config file.")
+        if not os.path.isfile(path) or not path.endswith(".py"):
+            raise ValueError(f"{path}: no such config file (NAME.py).")
         row = f"{name}-{own.partition('=')[2]}" if own else name
         if row in configs:
             raise ValueError(

@@ -72,9 +72,11 @@ def test_script(folder, tmp_path):
         workdir = tmp_path / "runs" / row / "0"
         config = json.loads((workdir / "config.json").read_text())
         assert config["split"]["num_labeled"] == labels
-    words[0] = "--configs=configs/nothing.py"
-    done = miniature.run("compare", *words)
-    assert done.returncode == 1 and "no such config file" in done.stderr
+    for wrong in ("configs/nothing.py", "configs", "setup.cfg"):
+        words[0] = f"--configs={wrong}"
+        done = miniature.run("compare", *words)
+        assert done.returncode == 1
+        assert f"{wrong}: no such config file" in done.stderr
     own = tmp_path / "mine.py"
     own.write_text(
         "from configs import folder_supervised\n\n\n"
