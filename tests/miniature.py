@@ -9,6 +9,8 @@ import sys
 import numpy as np
 from PIL import Image
 
+from tests import preloaded
+
 COLORS = [0, 0, 0, 200, 30, 30, 30, 200, 30]
 
 
@@ -85,12 +87,16 @@ def command(module, *words, **environment):
         args=[sys.executable, "-m", f"launch.{module}", *map(str, words)],
         cwd=root,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", **environment},
-        text=True,
     )
 
 
 def run(module, *words, **environment):
-    """Runs a script to its end; returns CompletedProcess with its output."""
-    return subprocess.run(
-        **command(module, *words, **environment), capture_output=True
-    )
+    """Runs a script to its end; returns CompletedProcess with its output.
+
+    In a process of its own, forked from one that has imported TensorFlow
+    unless the environment is another.
+    """
+    script = command(module, *words, **environment)
+    if not environment:
+        return preloaded.run(**script)
+    return subprocess.run(**script, capture_output=True, text=True)

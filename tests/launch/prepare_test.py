@@ -1,30 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
-import subprocess
-import sys
 
 from tests import miniature
 from tests.datasets import miniatures
 from tfseg.datasets import cityscapes, digits, voc
 
 
-def _run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "launch.prepare", *arguments],
-        capture_output=True,
-        text=True,
-    )
-
-
 def test_digits_are_written_once(tmp_path):
     folder = str(tmp_path / "data" / "digits")
-    done = _run("--dataset=digits", f"--dir={folder}")
+    done = miniature.run("prepare", "--dataset=digits", f"--dir={folder}")
     assert done.returncode == 0, done.stderr
     assert f"digits is ready in {folder}" in done.stderr
     dataset = digits.build(dir=folder)
     assert len(dataset.partitions["train"]) == 1200
-    assert _run("--dataset=digits", f"--dir={folder}").returncode == 0
-    other = _run("--dataset=digits", f"--dir={folder}", "--seed=1")
+    assert (
+        miniature.run(
+            "prepare", "--dataset=digits", f"--dir={folder}"
+        ).returncode
+        == 0
+    )
+    other = miniature.run(
+        "prepare", "--dataset=digits", f"--dir={folder}", "--seed=1"
+    )
     assert other.returncode == 1 and "asked for 1" in other.stderr
     assert "Traceback" not in other.stderr
 
@@ -53,7 +50,7 @@ def test_mistakes_are_named(tmp_path):
             "`config.data.records` must be empty: records are made of files",
         ),
     ]:
-        done = _run(*arguments)
+        done = miniature.run("prepare", *arguments)
         assert done.returncode == 1, arguments
         assert message in done.stderr + done.stdout, done.stderr
         assert "Traceback" not in done.stderr
@@ -65,7 +62,7 @@ def test_half_of_cityscapes_and_a_second_run(tmp_path):
     out = tmp_path / "half"
     words = ["--dataset=cityscapes", f"--source={source}", f"--dir={out}"]
     for _ in range(2):
-        done = _run(*words)
+        done = miniature.run("prepare", *words)
         assert done.returncode == 0, done.stderr
         assert f"cityscapes is ready in {out}" in done.stderr
     assert len(cityscapes.build(dir=str(out)).records) == 8
@@ -73,7 +70,9 @@ def test_half_of_cityscapes_and_a_second_run(tmp_path):
 
 def test_voc_from_sbd(tmp_path):
     root, source = miniatures.voc(tmp_path), miniatures.sbd(tmp_path)
-    done = _run("--dataset=voc", f"--source={source}", f"--dir={root}")
+    done = miniature.run(
+        "prepare", "--dataset=voc", f"--source={source}", f"--dir={root}"
+    )
     assert done.returncode == 0, done.stderr
     assert len(voc.build(dir=str(root)).partitions["train"]) == 6
 
@@ -83,7 +82,7 @@ def test_records_by_command_and_a_run_on_them(tmp_path):
     records = str(tmp_path / "records")
     words = miniature.flags(miniature.config(folder))
     for _ in range(2):
-        done = _run(f"--records={records}", *words)
+        done = miniature.run("prepare", f"--records={records}", *words)
         assert done.returncode == 0, done.stderr
         assert f"12 examples are in {records}" in done.stderr
     names = sorted(os.listdir(records))

@@ -5,6 +5,7 @@ The run itself is a stand-in: what is tested is flags, output and exit code.
 """
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests import preloaded
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Arguments: name of the script, then its flags.
@@ -52,11 +55,10 @@ runpy.run_module(f"launch.{sys.argv[0]}", run_name="__main__")
 
 def _launch(name, **flags):
     words = [f"--{flag}={value}" for flag, value in flags.items()]
-    return subprocess.run(
+    return preloaded.run(
         [sys.executable, "-c", DRIVER, name, *words],
         cwd=ROOT,
-        capture_output=True,
-        text=True,
+        env=os.environ,
     )
 
 

@@ -23,13 +23,13 @@ def _summary(workdir):
     return json.load(open(os.path.join(workdir, "summary.json")))
 
 
-def _long_flags(folder, steps=20):
+def _long_flags(folder, steps=14):
     """Saves at every step, so that a kill at random hits a save often."""
     config = miniature.config(
         folder,
         train__steps=steps,
         train__checkpoint_every=1,
-        train__evaluate_every=10,
+        train__evaluate_every=7,
         runtime__deterministic=True,
     )
     return miniature.flags(config)
@@ -56,7 +56,7 @@ def test_killed_run_ends_bit_identical(folder, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     draw = random.Random(0)
     # Before and after the first validation.
-    for step in (3, 12):
+    for step in (3, 9):
         process = subprocess.Popen(
             **miniature.command("train", *flags, f"--workdir={killed}"),
             stderr=subprocess.DEVNULL,
@@ -68,7 +68,7 @@ def test_killed_run_ends_bit_identical(folder, tmp_path):
         assert process.wait() == -signal.SIGKILL
     # What a kill in the middle of a write leaves behind.
     last = os.path.join(killed, "checkpoints", "last")
-    with open(os.path.join(last, "ckpt-19.data-00000-of-00001"), "wb") as f:
+    with open(os.path.join(last, "ckpt-13.data-00000-of-00001"), "wb") as f:
         f.write(b"half")
     with open(os.path.join(killed, "metrics.jsonl"), "a") as file:
         file.write('{"step": 99, "tra')
@@ -97,6 +97,7 @@ def test_sigterm_saves_and_the_same_command_resumes(folder, tmp_path):
             "train", *miniature.flags(config), f"--workdir={workdir}"
         ),
         stderr=subprocess.PIPE,
+        text=True,
     )
     metrics = os.path.join(workdir, "metrics.jsonl")
     end = time.monotonic() + 120
