@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
 from tests.methods import contract_test as contract
+from tests.methods import shared
 from tfseg import lookup
 from tfseg.methods.families import feature_perturbations
 from tfseg.networks import base, cct
@@ -15,7 +17,7 @@ ALL = {kind: 1 for kind in feature_perturbations.KINDS}
 FEW = {"drop_out": 1, "f_drop": 1}
 
 
-def _make(sub_pixel=False, **changes):
+def make(sub_pixel=False, **changes):
     """A method on the network of the contract, or on one of CCT's form."""
     if not sub_pixel:
         method = contract.make("cct", **changes)
@@ -32,6 +34,23 @@ def _make(sub_pixel=False, **changes):
         )
     method.ramp.assign(1.0)
     return method
+
+
+@functools.lru_cache(maxsize=None)
+def _built(sub_pixel, few=False):
+    """A method with decoders of all or FEW kinds, which no test changes.
+
+    To build it and to run its operations once takes longer than the tests,
+    which set its options as attributes, by `monkeypatch`.
+    """
+    decoders = FEW if few else ALL
+    return make(sub_pixel, decoders=decoders, weak_weight=0.4)
+
+
+@pytest.fixture(name="plain", scope="module")
+def _plain():
+    """Begins a method without weak labels anew."""
+    return shared.Shared("cct", make(decoders=ALL))
 
 
 def _seen(method, batch):
@@ -53,7 +72,7 @@ def _variables(decoders):
     return [v for decoder in decoders for v in decoder.trainable_variables]
 
 
-def _with_labels(batch, missing=0.4):
+def with_labels(batch, missing=0.4):
     """The unlabeled images have weak labels, padding and some others none."""
     draw = np.random.default_rng(5)
     shape = batch["unlabeled"]["valid"].shape
@@ -85,33 +104,50 @@ def _losses(method, batch):
     )
 
 
-def _loss(method, batch):
-    return _losses(method, batch)[1]["loss_unsup"]
-
-
-@pytest.mark.parametrize("over_classes", [False, True])
-@pytest.mark.parametrize("sub_pixel", [False, True])
+@pytest.mark.parametrize(
+    "sub_pixel, over_classes, threshold",
+    [
+        (False, False, None),
+        (False, True, None),
+        (True, False, None),
+        (True, True, None),
+        # Of uncertain pixels nothing is learned.
+        (False, False, 0.5),
+    ],
+)
 def test_loss_is_the_mean_over_decoders_and_counted_pixels(
-    sub_pixel, over_classes
+    sub_pixel, over_classes, threshold, monkeypatch
 ):
-    method = _make(sub_pixel, decoders=ALL, over_classes=over_classes)
+    method = _built(sub_pixel)
+    monkeypatch.setattr(method, "over_classes", over_classes)
+    monkeypatch.setattr(method, "threshold", threshold)
     batch = contract.batch_of(method)
     features, main, drawn = _seen(method, batch)
     target = _softmax(main.numpy().astype(np.float64))
     counted = _counted(batch["unlabeled"]["valid"], main.shape[1])
+    if threshold:
+        counted &= target.max(-1) > threshold
+        assert 0 < counted.mean() < batch["unlabeled"]["valid"].mean()
     total = 0.0
     for decoder, perturbation in zip(method.auxiliary, drawn):
         logits = method.look(decoder, perturbation, features).numpy()
         squares = ((_softmax(logits) - target) ** 2).sum(-1)
         total += squares[counted].mean() / len(drawn)
     total /= contract.CLASSES if over_classes else 1
-    np.testing.assert_allclose(_loss(method, batch), total, rtol=2e-4)
+    rtol = 1e-4 if threshold else 2e-4
+    np.testing.assert_allclose(
+        _losses(method, batch)[1]["loss_unsup"], total, rtol=rtol
+    )
+    if threshold:
+        monkeypatch.setattr(method, "threshold", 1.0)
+        assert float(_losses(method, batch)[1]["loss_unsup"]) == 0
 
 
 @pytest.mark.parametrize("distance", cross_consistency.NAMES)
-def test_both_ways_agree_in_loss_and_gradients(distance):
-    method = _make(True, decoders=ALL, distance=distance, weak_weight=0.4)
-    batch = _with_labels(contract.batch_of(method))
+def test_both_ways_agree_in_loss_and_gradients(distance, monkeypatch):
+    method = _built(True)
+    monkeypatch.setattr(method, "distance", distance)
+    batch = with_labels(contract.batch_of(method))
     features, main, _ = _seen(method, batch)
     unlabeled = tf.nest.map_structure(tf.constant, batch["unlabeled"])
     results = []
@@ -132,85 +168,71 @@ def test_both_ways_agree_in_loss_and_gradients(distance):
 
 @pytest.mark.parametrize("weights", [(30.0, 0.0), (30.0, 0.4), (0.0, 0.4)])
 @pytest.mark.parametrize("sub_pixel", [False, True])
-def test_the_main_decoder_learns_from_labels_alone(sub_pixel, weights):
-    unsup, weak = weights
-    method = _make(
-        sub_pixel,
-        decoders=FEW if weak else ALL,
-        unsup_weight=unsup,
-        weak_weight=weak,
-    )
+def test_the_main_decoder_learns_from_labels_alone(
+    sub_pixel, weights, monkeypatch
+):
+    method = _built(sub_pixel, few=weights[1] > 0)
+    monkeypatch.setattr(method, "unsup_weight", weights[0])
+    monkeypatch.setattr(method, "weak_weight", weights[1])
     batch = contract.batch_of(method)
-    if weak:
-        batch = _with_labels(batch)
+    if method.weak_weight:
+        batch = with_labels(batch)
     student = method.student
-
-    @tf.function
-    def gradients():
-        unlabeled = tf.nest.map_structure(tf.constant, batch["unlabeled"])
-        with tf.GradientTape() as tape:
-            features = student.encoder(unlabeled["image"], training=True)
-            main = student.decoder.logits(student.decoder.embed(features))
-            loss, _ = method.auxiliary_losses(
-                method.auxiliary,
-                features,
-                tf.stop_gradient(main),
-                unlabeled["valid"],
-                unlabeled.get("label"),
-            )
-        return tape.gradient(
-            loss,
-            [
-                student.decoder.trainable_variables,
-                student.encoder.trainable_variables,
-                [d.trainable_variables for d in method.auxiliary],
-            ],
+    unlabeled = tf.nest.map_structure(tf.constant, batch["unlabeled"])
+    with tf.GradientTape() as tape:
+        features = student.encoder(unlabeled["image"], training=True)
+        main = student.decoder.logits(student.decoder.embed(features))
+        loss, _ = method.auxiliary_losses(
+            method.auxiliary,
+            features,
+            tf.stop_gradient(main),
+            unlabeled["valid"],
+            unlabeled.get("label"),
         )
-
-    main, encoder, auxiliary = gradients()
+    main, encoder, auxiliary = tape.gradient(
+        loss,
+        [
+            student.decoder.trainable_variables,
+            student.encoder.trainable_variables,
+            [d.trainable_variables for d in method.auxiliary],
+        ],
+    )
     assert main == [None] * len(main)
     assert all(np.abs(g).max() > 0 for g in encoder)
     assert all(np.abs(g[-1]).max() > 0 for g in auxiliary)
 
 
-@pytest.mark.parametrize("part", ["weight", "valid"])
-def test_with_nothing_to_learn_of_images_it_is_supervised_training(part):
+def test_with_nothing_to_learn_of_images_it_is_supervised_training(
+    plain, monkeypatch
+):
     """Weight 0, and images that are all padding, bit for bit."""
-    changes = {"unsup_weight": 0.0} if part == "weight" else {}
-    method, plain = _make(**changes), contract.make("supervised")
-    batch = contract.batch_of(method)
-    if part == "valid":
-        batch["unlabeled"]["valid"][:] = False
-    for m in (method, plain):
-        contract.step(m, batch)
-    for a, b in zip(
-        contract.values(method.student), contract.values(plain.student)
-    ):
-        np.testing.assert_array_equal(a, b)
+    supervised = contract.make("supervised")
+    batch = contract.batch_of(plain.begin())
+    contract.step(supervised, batch)
+    for part in ("weight", "valid"):
+        method = plain.begin()
+        assert "loss_weak" not in method.SCALARS
+        with monkeypatch.context() as patch:
+            if part == "weight":
+                patch.setattr(method, "unsup_weight", 0.0)
+            else:
+                batch["unlabeled"]["valid"][:] = False
+            contract.step(method, batch)
+        for a, b in zip(
+            contract.values(method.student),
+            contract.values(supervised.student),
+        ):
+            np.testing.assert_array_equal(a, b, part)
 
 
-def test_confidence_masking_leaves_uncertain_pixels_out():
-    method = _make(decoders=ALL, confidence_masking=True, threshold=0.5)
-    batch = contract.batch_of(method)
-    features, main, drawn = _seen(method, batch)
-    target = _softmax(main.numpy().astype(np.float64))
-    counted = batch["unlabeled"]["valid"] & (target.max(-1) > 0.5)
-    assert 0 < counted.mean() < batch["unlabeled"]["valid"].mean()
-    total = 0.0
-    for decoder, perturbation in zip(method.auxiliary, drawn):
-        logits = method.look(decoder, perturbation, features).numpy()
-        squares = ((_softmax(logits) - target) ** 2).sum(-1)
-        total += squares[counted].mean() / len(drawn)
-    np.testing.assert_allclose(_loss(method, batch), total, rtol=1e-4)
-    method.threshold = 1.0
-    assert float(_loss(method, batch)) == 0
-
-
-@pytest.mark.parametrize("ways", [{}, {"pairwise_weight": 1.0}])
+@pytest.mark.parametrize("pairwise_weight", [0.0, 1.0])
 @pytest.mark.parametrize("sub_pixel", [False, True])
-def test_weak_labels_teach_the_auxiliary_decoders(sub_pixel, ways):
-    method = _make(sub_pixel, decoders=ALL, weak_weight=0.4, **ways)
-    batch = _with_labels(contract.batch_of(method))
+def test_weak_labels_teach_the_auxiliary_decoders(
+    sub_pixel, pairwise_weight, monkeypatch
+):
+    method = _built(sub_pixel)
+    monkeypatch.setattr(method, "pairwise_weight", pairwise_weight)
+    batch = with_labels(contract.batch_of(method))
     features, main, drawn = _seen(method, batch)
     label = _counted(batch["unlabeled"]["label"], main.shape[1])
     known = label != 255
@@ -233,10 +255,10 @@ def test_weak_labels_teach_the_auxiliary_decoders(sub_pixel, ways):
 
 @pytest.mark.parametrize("sub_pixel", [False, True])
 def test_images_without_labels_give_no_weak_loss(sub_pixel):
-    method = _make(sub_pixel, decoders=FEW, weak_weight=0.4)
+    method = _built(sub_pixel, few=True)
     batch = contract.batch_of(method)
     found = []
-    for each in (batch, _with_labels(batch, missing=1.0)):
+    for each in (batch, with_labels(batch, missing=1.0)):
         with tf.GradientTape() as tape:
             total, terms = _losses(method, each)
         found.append(
@@ -247,70 +269,10 @@ def test_images_without_labels_give_no_weak_loss(sub_pixel):
         np.testing.assert_array_equal(plain, unlabeled)
 
 
-def test_the_weak_loss_is_ramped_and_reported():
-    method = _make(decoders=FEW, weak_weight=0.4)
-    method.ramp.assign(0.25)
-    batch = _with_labels(contract.batch_of(method))
-    logs = contract.step(method, batch)
-    assert list(logs) == list(method.SCALARS)
-    assert method.SCALARS[-1] == "loss_weak"
-    unsup = method.unsup_weight * logs["loss_unsup"]
-    np.testing.assert_allclose(
-        logs["loss"],
-        logs["loss_sup"] + 0.25 * (unsup + 0.4 * logs["loss_weak"]),
-        rtol=1e-6,
-    )
-    assert "loss_weak" not in _make().SCALARS
-
-
-@pytest.mark.parametrize(
-    "precision, replicas", [("mixed_float16", 2), ("mixed_bfloat16", 1)]
-)
-def test_weak_labels_in_mixed_precision(precision, replicas, monkeypatch):
-    keras.mixed_precision.set_global_policy(precision)
-    original = contract.batch_of
-    monkeypatch.setattr(
-        contract,
-        "batch_of",
-        lambda method, seed=0: _with_labels(original(method, seed)),
-    )
-    try:
-        method = contract.make(
-            "cct", replicas, norm=True, decoders=FEW, weak_weight=0.4
-        )
-        logs = contract.fit(method).history
-    finally:
-        keras.mixed_precision.set_global_policy("float32")
-    assert all(np.isfinite(logs[name]).all() for name in method.SCALARS)
-    assert 0.5 < logs["loss_weak"][0] < 2.5
-    method.raise_if_not_finite()
-
-
-def test_two_replicas_share_the_weak_labels(monkeypatch):
-    """Which are not equally many in both."""
-    original = contract.batch_of
-
-    def batch_of(method, seed=0):
-        batch = _with_labels(original(method, seed))
-        batch["unlabeled"]["label"][0] = 255
-        return batch
-
-    monkeypatch.setattr(contract, "batch_of", batch_of)
-    one, two = (
-        contract.make("cct", n, decoders=FEW, weak_weight=0.4) for n in (1, 2)
-    )
-    logs = contract.fit(one, 3).history, contract.fit(two, 3).history
-    np.testing.assert_allclose(
-        logs[0]["loss_weak"], logs[1]["loss_weak"], rtol=1e-5
-    )
-    for a, b in zip(one.trained, two.trained):
-        np.testing.assert_allclose(a, b, atol=1e-6)
-
-
 def test_pairwise_loss_reaches_the_gradient():
     """As of all outputs at once, of which the same ones are chosen."""
     kinds = {"drop_out": 2, "f_noise": 2, "con_msk": 1}
-    method = _make(decoders=kinds, pairwise_weight=3.0, pairwise_outputs=3)
+    method = make(decoders=kinds, pairwise_weight=3.0, pairwise_outputs=3)
     batch = contract.batch_of(method)
     features, main, drawn = _seen(method, batch)
     counted = tf.constant(batch["unlabeled"]["valid"], tf.float32)
@@ -352,8 +314,11 @@ def test_pairwise_loss_reaches_the_gradient():
 
 
 def test_the_labeled_loss_takes_what_is_not_yet_learned():
-    method = _make(
-        supervised="bootstrapped", bootstrap_steps=10, bootstrap_threshold=0.5
+    method = make(
+        decoders=FEW,
+        supervised="bootstrapped",
+        bootstrap_steps=10,
+        bootstrap_threshold=0.5,
     )
     method.step.assign(5)
     batch = contract.batch_of(method)
@@ -373,13 +338,27 @@ def test_the_labeled_loss_takes_what_is_not_yet_learned():
 
 
 def test_draws_differ_between_steps_and_decoders():
-    method = _make(decoders={"drop_out": 2, "g_cutout": 2})
+    method = make(decoders={"drop_out": 2, "g_cutout": 2})
     batch = contract.batch_of(method)
     _, _, first = _seen(method, batch)
     method.step.assign_add(1)
     _, _, second = _seen(method, batch)
     masks = [p.mask.numpy().tobytes() for p in (*first, *second)]
     assert len(set(masks[:2])) == 2 and masks[0] != masks[4]
+
+
+def test_options_are_the_attributes_that_these_tests_set():
+    changes = {
+        "distance": "js",
+        "over_classes": True,
+        "pairwise_weight": 1.0,
+        "unsup_weight": 2.0,
+        "weak_weight": 0.2,
+        "threshold": 0.7,
+    }
+    method = make(decoders=FEW, confidence_masking=True, **changes)
+    assert {name: getattr(method, name) for name in changes} == changes
+    assert _built(False).threshold is None
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tests import golden
 from tests.methods import contract_test as contract
+from tests.methods import shared
 from tfseg.methods.families import supervision
 from tfseg.ops import losses
 
@@ -28,6 +29,11 @@ def _cross_entropy(logits, label, mask):
     return -picked[mask].mean()
 
 
+@functools.lru_cache(maxsize=None)
+def _built(name):
+    return shared.Shared(name, contract.make(name))
+
+
 class _Fixed:
     """A network whose logits are what the image says, times a weight."""
 
@@ -40,7 +46,7 @@ class _Fixed:
         return self.logits[int(image[0, 0, 0, 0])]
 
 
-def test_losses_and_gradients_are_the_official_ones():
+def test_losses_and_gradients_are_the_official_ones(monkeypatch):
     data = golden.load("cps_loss")
     shape = data["sup_l"].shape[:3]
     images = [tf.fill([*shape, 3], float(i)) for i in range(2)]
@@ -48,7 +54,8 @@ def test_losses_and_gradients_are_the_official_ones():
         _Fixed({0: data[f"sup_{side}"], 1: data[f"unsup_{side}"]})
         for side in "lr"
     ]
-    method = contract.make("cps", concatenate=True)
+    method = _built("cps").begin()
+    monkeypatch.setattr(method, "concatenate", True)
     valid = tf.ones(shape, tf.bool)
     label = tf.constant(data["gts"], tf.int32)
     count = tf.constant(float(np.prod(shape)))
@@ -82,7 +89,7 @@ def test_losses_and_gradients_are_the_official_ones():
 
 def test_mixed_pseudo_labels_and_loss_are_the_official_ones():
     data = golden.load("cps_loss")
-    method = contract.make("cps_cutmix")
+    method = _built("cps_cutmix").begin()
     mask = data["cm_mask"]
     valid = tf.ones(mask.shape[:3], tf.bool)
     count = float(np.prod(mask.shape[:3]))
@@ -107,10 +114,10 @@ def test_mixed_pseudo_labels_and_loss_are_the_official_ones():
 
 @pytest.mark.parametrize("concatenate", [False, True])
 @pytest.mark.parametrize("count_padding", [False, True])
-def test_cps_step_agrees_with_numpy(concatenate, count_padding):
-    method = contract.make(
-        "cps", concatenate=concatenate, count_padding=count_padding
-    )
+def test_cps_step_agrees_with_numpy(concatenate, count_padding, monkeypatch):
+    method = _built("cps").begin()
+    monkeypatch.setattr(method, "concatenate", concatenate)
+    monkeypatch.setattr(method, "count_padding", count_padding)
     batch = contract.batch_of(method)
     parts = [batch["labeled"], batch["unlabeled"]]
     terms, counts = [], []
@@ -142,7 +149,7 @@ def test_cps_step_agrees_with_numpy(concatenate, count_padding):
 
 
 def test_cpc_step_agrees_with_numpy():
-    method = contract.make("cpc")
+    method = _built("cpc").begin()
     batch = contract.batch_of(method)
     total, count = 0.0, 0
     for part in (batch["labeled"], batch["unlabeled"]):
@@ -157,7 +164,7 @@ def test_cpc_step_agrees_with_numpy():
 
 
 def test_equal_networks_have_no_cpc_and_overlap_whole():
-    method = contract.make("cpc")
+    method = _built("cpc").begin()
     for a, b in zip(method.network1.variables, method.network2.variables):
         b.assign(a)
     logs = contract.step(method, contract.batch_of(method))
@@ -166,18 +173,21 @@ def test_equal_networks_have_no_cpc_and_overlap_whole():
 
 @pytest.mark.parametrize("name", ["cps", "cps_cutmix", "cpc"])
 def test_networks_begin_differently_and_may_be_swapped(name):
-    one, two = contract.make(name), contract.make(name)
-    pairs = list(zip(two.network1.variables, two.network2.variables))
+    method = _built(name).begin()
+    batch = contract.batch_of(method)
+    logs = [contract.step(method, batch)]
+    first = contract.values(method.network1)
+    method = _built(name).begin()
+    pairs = list(zip(method.network1.variables, method.network2.variables))
     assert any(np.any(a.numpy() != b.numpy()) for a, b in pairs)
     for a, b in pairs:
         a_value = a.numpy()
         a.assign(b)
         b.assign(a_value)
-    batch = contract.batch_of(one)
-    logs = contract.step(one, batch), contract.step(two, batch)
+    logs.append(contract.step(method, batch))
     for key in logs[0]:
         np.testing.assert_allclose(logs[0][key], logs[1][key], rtol=1e-5)
-    for a, b in zip(one.network1.variables, two.network2.variables):
+    for a, b in zip(first, method.network2.variables):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
@@ -199,7 +209,7 @@ def test_without_weight_a_network_learns_as_supervised(name):
 
 
 def test_pseudo_labels_get_no_gradient():
-    method = contract.make("cps")
+    method = _built("cps").begin()
     image = tf.constant(contract.batch_of(method)["unlabeled"]["image"])
     valid = tf.ones(image.shape[:3], tf.bool)
     with tf.GradientTape() as tape:
@@ -209,18 +219,30 @@ def test_pseudo_labels_get_no_gradient():
     assert all(gradient is None for gradient in gradients)
 
 
-def test_terms_can_be_left_out():
-    batch = contract.batch_of(contract.make("cps"))
-    whole = contract.step(contract.make("cps"), batch)["loss_unsup"]
-    parts = [
-        contract.step(
-            contract.make("cps", labeled_term=a, unlabeled_term=not a), batch
-        )["loss_unsup"]
-        for a in (True, False)
-    ]
+def test_terms_can_be_left_out(monkeypatch):
+    losses_of_terms = []
+    for labeled, unlabeled in ((True, True), (True, False), (False, True)):
+        method = _built("cps").begin()
+        monkeypatch.setattr(method, "labeled_term", labeled)
+        monkeypatch.setattr(method, "unlabeled_term", unlabeled)
+        logs = contract.step(method, contract.batch_of(method))
+        losses_of_terms.append(logs["loss_unsup"])
+    whole, *parts = losses_of_terms
     np.testing.assert_allclose(whole, sum(parts), rtol=1e-6)
     with pytest.raises(ValueError, match="labeled_term"):
         contract.make("cpc", labeled_term=False, unlabeled_term=False)
+
+
+def test_options_are_the_attributes_that_these_tests_set():
+    changes = {
+        "concatenate": True,
+        "count_padding": True,
+        "labeled_term": False,
+        "unlabeled_term": True,
+    }
+    for values in (changes, {k: not v for k, v in changes.items()}):
+        method = contract.make("cps", **values)
+        assert {name: getattr(method, name) for name in values} == values
 
 
 def test_ohem_keeps_the_hard_pixels_of_a_batch():

@@ -7,6 +7,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tests.methods import contract_test as contract
+from tests.methods import shared
 
 
 class _Record(keras.callbacks.Callback):
@@ -41,15 +42,35 @@ def test_without_unsupervised_weight_it_is_supervised_bit_for_bit(name):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.fixture(name="built", scope="module")
+def _built():
+    """Begins a method with BatchNorm anew.
+
+    Its callbacks, made for every fit, get their options as attributes, by
+    `monkeypatch`: to trace its step takes longer than the tests.
+    """
+    changes = {"decay": 0.9, "teacher_training": False}
+    changes["teacher_statistics"] = "averaged"
+    method = contract.make("mean_teacher", norm=True, **changes)
+    return shared.Shared("mean_teacher", method)
+
+
+def test_options_are_the_attributes_that_these_tests_set():
+    changes = {
+        "decay": 0.7,
+        "decay_ramp": True,
+        "teacher_statistics": "own",
+        "joint_pass": True,
+        "padding_weight": 255.0,
+    }
+    method = contract.make("mean_teacher", **changes)
+    assert {name: getattr(method, name) for name in changes} == changes
+
+
 @pytest.mark.parametrize("statistics", ["averaged", "copied", "own"])
-def test_teacher_is_the_closed_form_average(statistics):
-    method = contract.make(
-        "mean_teacher",
-        norm=True,
-        decay=0.9,
-        teacher_training=False,
-        teacher_statistics=statistics,
-    )
+def test_teacher_is_the_closed_form_average(built, statistics, monkeypatch):
+    method = built.begin()
+    monkeypatch.setattr(method, "teacher_statistics", statistics)
     start = contract.values(method.student)
     for a, b in zip(start, contract.values(method.teacher)):
         np.testing.assert_array_equal(a, b)
@@ -73,8 +94,9 @@ def test_teacher_is_the_closed_form_average(statistics):
     assert any("moving" in name for name in names)
 
 
-def test_teacher_is_neither_trained_nor_in_the_optimizer():
-    method = contract.make("mean_teacher", decay=1.0)
+def test_teacher_is_neither_trained_nor_in_the_optimizer(built, monkeypatch):
+    method = built.begin()
+    monkeypatch.setattr(method, "decay", 1.0)
     before = contract.values(method.teacher)
     contract.fit(method, 2)
     for a, b in zip(before, contract.values(method.teacher)):
@@ -86,11 +108,14 @@ def test_teacher_is_neither_trained_nor_in_the_optimizer():
 
 
 def test_padding_changes_nothing():
-    batch = contract.batch_of(contract.make("mean_teacher"))
+    built = shared.Shared(
+        "mean_teacher", contract.make("mean_teacher", teacher_training=False)
+    )
+    batch = contract.batch_of(built.begin())
     # A 1x1 network: what stands at a pixel matters at that pixel alone.
     logs = []
     for garbage in (0.0, 200.0):
-        method = contract.make("mean_teacher", teacher_training=False)
+        method = built.begin()
         for network in method.networks.values():
             kernel = network.variables[0]
             center = np.zeros(kernel.shape, np.float32)
@@ -193,14 +218,18 @@ def test_cutout_step_agrees_with_numpy():
 
 def test_without_a_mask_all_images_are_seen_and_padding_may_weigh():
     losses = []
-    for padding_weight in (0.0, 255.0):
-        method = contract.make(
+    built = shared.Shared(
+        "mean_teacher",
+        contract.make(
             "mean_teacher",
             mask="none",
             teacher_training=False,
             confidence="off",
-            padding_weight=padding_weight,
-        )
+        ),
+    )
+    for padding_weight in (0.0, 255.0):
+        method = built.begin()
+        method.padding_weight = padding_weight
         batch = contract.batch_of(method)
         unlabeled = batch["unlabeled"]
         prob = _softmax(method.student(unlabeled["strong"]).numpy())
@@ -216,8 +245,12 @@ def test_without_a_mask_all_images_are_seen_and_padding_may_weigh():
 def test_one_joint_pass_is_two_passes_where_images_do_not_meet():
     for norm in (False, True):
         students = []
+        built = shared.Shared(
+            "mean_teacher", contract.make("mean_teacher", norm=norm)
+        )
         for joint in (False, True):
-            method = contract.make("mean_teacher", norm=norm, joint_pass=joint)
+            method = built.begin()
+            method.joint_pass = joint
             method.ramp.assign(1.0)
             contract.step(method, contract.batch_of(method))
             students.append(contract.values(method.student))
@@ -225,8 +258,10 @@ def test_one_joint_pass_is_two_passes_where_images_do_not_meet():
         assert (gap > 1e-4) == norm
 
 
-def test_ramped_decay_averages_all_students_so_far():
-    method = contract.make("mean_teacher", decay=0.6, decay_ramp=True)
+def test_ramped_decay_averages_all_students_so_far(built, monkeypatch):
+    method = built.begin()
+    monkeypatch.setattr(method, "decay", 0.6)
+    monkeypatch.setattr(method, "decay_ramp", True)
     record = _Record()
     contract.fit(method, 3, [record])
     # Decays 0, 1/2, then min(2/3, 0.6).
