@@ -19,4 +19,5 @@ def _free_networks(request):
 @pytest.fixture(params=leaves.LEAVES, scope="module")
 def leaf(request):
     """Name of a network; all tests of a file of one run together."""
-    return request.param
+    with leaves.shallow():
+        yield request.param

@@ -1,21 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-import functools
-
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow import keras
 
+from tests.networks import full_hrnet
 from tfseg.networks import hrnet
 from tfseg.networks.encoders import hrnet as encoders
 from tfseg.networks.layers import batch_norm
 
 
-@functools.lru_cache(maxsize=None)
 def network():
-    # Initial values do not depend on which tests came before.
-    keras.utils.set_random_seed(0)
-    return hrnet.build(num_classes=19, width=18)
+    return full_hrnet.network()
 
 
 def norms(model):

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-import functools
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.networks import full_hrnet
 from tfseg.networks.encoders import hrnet
 from tfseg.networks.layers import batch_norm
 
 
-@functools.lru_cache(maxsize=None)
 def encoder():
-    return hrnet.build(width=18)
+    return full_hrnet.network().encoder
 
 
 def conv(inputs, outputs, size=3):

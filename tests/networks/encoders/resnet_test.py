@@ -78,9 +78,15 @@ def images(*shape):
 
 
 @pytest.mark.parametrize(
-    "stride_on, ceil_pooling", [("3x3", False), ("1x1", True)]
+    "stride_on, ceil_pooling, sizes",
+    [
+        ("3x3", False, {"stride4": 8, "stride8": 4}),
+        ("1x1", True, {"stride4": 9, "stride8": 5}),
+    ],
 )
-def test_output_strides_agree_at_shared_positions(stride_on, ceil_pooling):
+def test_output_strides_agree_at_shared_positions(
+    stride_on, ceil_pooling, sizes
+):
     options = dict(stride_on=stride_on, ceil_pooling=ceil_pooling)
     coarse, middle, fine = (short(s, **options) for s in (32, 16, 8))
     random = np.random.RandomState(0)
@@ -98,6 +104,8 @@ def test_output_strides_agree_at_shared_positions(stride_on, ceil_pooling):
             found = top[:, ::step, ::step]
             assert found.shape == expected.shape
             np.testing.assert_allclose(found, expected, atol=1e-5 * scale)
+    features = fine(images(1, 32, 32, 3))
+    assert {name: features[name].shape[1] for name in sizes} == sizes
 
 
 def test_a_shift_by_the_output_stride_shifts_the_features():
@@ -130,16 +138,3 @@ def test_an_image_does_not_see_the_rest_of_its_batch():
         np.testing.assert_allclose(
             alone, together[name][1:2], rtol=1e-4, atol=1e-4
         )
-
-
-@pytest.mark.parametrize(
-    "ceil_pooling, sizes",
-    [
-        (False, {"stride4": 8, "stride8": 4}),
-        (True, {"stride4": 9, "stride8": 5}),
-    ],
-)
-def test_sizes(ceil_pooling, sizes):
-    features = short(8, ceil_pooling=ceil_pooling)(images(1, 32, 32, 3))
-    found = {name: features[name].shape[1] for name in sizes}
-    assert found == sizes

@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-import functools
-
 import numpy as np
 import pytest
 
-from tfseg.networks import hrnet
+from tests.networks import full_hrnet
 from tfseg.networks.weights.names import base
 from tfseg.networks.weights.names import hrnet as names
 
 MODULES = {2: 1, 3: 4, 4: 3}
 
 
-@functools.lru_cache(maxsize=None)
 def network():
-    return hrnet.build(num_classes=5, width=18)
+    return full_hrnet.network()
 
 
 def conv_norm(conv, norm, inputs, outputs, size):
@@ -136,7 +133,7 @@ def test_all_of_imagenet_fits_in_its_order():
 
 @pytest.mark.parametrize("prefix", ["", "model."])
 def test_all_of_a_segmentation_file_fits(prefix):
-    shapes = backbone(18) | segmentation_head(18, 5)
+    shapes = backbone(18) | segmentation_head(18, 19)
     shapes = {prefix + name: shape for name, shape in shapes.items()}
     shapes["loss.criterion.weight"] = (5,)
     rules, dropped = names.NETWORK_RULES, names.NETWORK_DROPPED
@@ -149,7 +146,7 @@ def test_all_of_a_segmentation_file_fits(prefix):
     found = fit(shapes, base.paths(encoder), names.RULES, names.DROPPED)
     assert found.problems() == ""
     assert without_counters(found.dropped) == without_counters(
-        [prefix + name for name in segmentation_head(18, 5)]
+        [prefix + name for name in segmentation_head(18, 19)]
         + ["loss.criterion.weight"]
     )
 
