@@ -10,10 +10,11 @@ import zlib
 
 import numpy as np
 import pytest
+from ml_collections import config_dict
 from PIL import Image
 
 from tests import miniature
-from tfseg import evaluate, train
+from tfseg import evaluate, runs, train
 
 
 @pytest.fixture
@@ -162,10 +163,10 @@ def test_workdir_that_cannot_be_written(folder, tmp_path):
 
 def test_image_that_breaks_during_training_is_named(folder, tmp_path):
     _damage(folder / "images" / "im09.png")
+    config = miniature.config(folder, split__validation_fraction=0.0)
+    config.train.steps = 20
     with pytest.raises(ValueError, match="im09.png.*damaged.*Fix:"):
-        train.train(
-            miniature.config(folder, train__steps=20), str(tmp_path / "run")
-        )
+        train.train(config, str(tmp_path / "run"))
 
 
 def _damage(path):
@@ -188,23 +189,20 @@ def test_damaged_validation_image_is_named(folder, tmp_path):
         train.train(config, str(tmp_path / "run"))
 
 
-def test_test_list_without_masks_is_named_when_evaluated(folder, tmp_path):
-    (folder / "splits").mkdir()
-    (folder / "splits" / "test.txt").write_text("im08\nim09\n")
-    workdir = str(tmp_path / "run")
-    config = miniature.config(folder, "supervised", train__steps=1)
-    train.train(config, workdir)
-    with pytest.raises(ValueError, match="2 test images have no mask.*im08"):
-        evaluate.evaluate_run(workdir, split="test")
-
-
 def test_mistake_in_the_first_config_leaves_the_workdir_usable(
     folder, tmp_path
 ):
     _refused(tmp_path / "typo", tmp_path, "no such folder")
     _refused(folder, tmp_path, "`config.method.loss`", method__loss="foo")
+    (folder / "splits").mkdir()
+    (folder / "splits" / "test.txt").write_text("im08\nim09\n")
+    workdir = str(tmp_path / "run")
     config = miniature.config(folder, "supervised", train__steps=1)
-    assert train.train(config, str(tmp_path / "run"))["steps"] == 1
+    config.split.validation_fraction = 0.0
+    assert train.train(config, workdir)["steps"] == 1
+    # And a test list without masks is named when evaluated.
+    with pytest.raises(ValueError, match="2 test images have no mask.*im08"):
+        evaluate.evaluate_run(workdir, split="test")
 
 
 @pytest.mark.parametrize(
@@ -264,13 +262,18 @@ runpy.run_module("launch.train", run_name="__main__")
 
 def test_full_disk_while_saving_loses_nothing(folder, tmp_path):
     """No file may grow beyond 300 kB; a checkpoint needs more."""
-    config = miniature.config(folder, train__steps=3, train__checkpoint_every=2)
-    config.network.width = 24
     workdir = tmp_path / "run"
-    words = [*miniature.flags(config), f"--workdir={workdir}"]
     command = miniature.command("train")
     done = subprocess.run(
-        [sys.executable, "-c", _SMALL_DISK, *words],
+        [
+            *(sys.executable, "-c", _SMALL_DISK),
+            "--config=configs/folder_supervised.py:"
+            f"dir={folder},crop=16,steps=3",
+            f"--workdir={workdir}",
+            "--config.network.width=24",
+            "--config.train.labeled_batch=2",
+            "--config.train.checkpoint_every=2",
+        ],
         cwd=command["cwd"],
         env=command["env"],
         capture_output=True,
@@ -281,5 +284,8 @@ def test_full_disk_while_saving_loses_nothing(folder, tmp_path):
     assert "Free some space and run the same command again" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (workdir / "summary.json").exists()
+    config = config_dict.ConfigDict(
+        runs.read_json(str(workdir / "config.json"))
+    )
     assert train.train(config, str(workdir))["steps"] == 3
     assert os.path.exists(workdir / "summary.json")

@@ -12,6 +12,9 @@ from absl import logging  # noqa: E402
 
 
 def pytest_configure():
+    # Traces make many objects that stay: the default would search them all
+    # again and again.
+    gc.set_threshold(100_000, 20, 100)
     # As the scripts in launch/ do; pytest shows it of a failed test.
     logging.set_verbosity(logging.INFO)
     cpu = tf.config.list_physical_devices("CPU")[0]

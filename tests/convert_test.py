@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A family of names for the small network stands in for the official ones."""
 
+import functools
+import json
 import os
 import sys
 
+import ml_collections
 import numpy as np
 import pytest
 
@@ -54,13 +57,20 @@ def folder(tmp_path_factory):
     return miniature.make_folder(tmp_path_factory.mktemp("data") / "mine")
 
 
+@functools.lru_cache(maxsize=None)
+def _shapes(network):
+    """{path: shape} of a network, given as JSON."""
+    config = ml_collections.ConfigDict({"network": json.loads(network)})
+    variables = base.paths(runs.build_network(config, num_classes=3))
+    return {path: variable.shape for path, variable in variables.items()}
+
+
 def _values(config, seed=0):
     """{path: random value} of the network of a config."""
     draw = np.random.RandomState(seed)
-    network = runs.build_network(config, num_classes=3)
     return {
-        path: draw.uniform(0.5, 1, variable.shape).astype(np.float32)
-        for path, variable in base.paths(network).items()
+        path: draw.uniform(0.5, 1, shape).astype(np.float32)
+        for path, shape in _shapes(config.network.to_json()).items()
     }
 
 
@@ -94,6 +104,12 @@ def _assert_has(network, values):
 def config(folder):
     """Of the mean teacher: two networks."""
     return miniature.config(folder)
+
+
+@pytest.fixture
+def single(folder):
+    """Of one network, which takes less time."""
+    return miniature.config(folder, "supervised")
 
 
 def test_a_network_becomes_a_run_that_can_be_evaluated(config, tmp_path):
@@ -149,16 +165,16 @@ def test_training_with_the_same_config_starts_from_it(folder, tmp_path):
             np.testing.assert_array_equal(variable, second[path], path)
 
 
-def test_what_does_not_fit_is_an_error_unless_partial(config, tmp_path):
-    values = _values(config)
+def test_what_does_not_fit_is_an_error_unless_partial(single, tmp_path):
+    values = _values(single)
     values["decoder/classifier/kernel"] = np.ones([1, 1, 8, 21], np.float32)
     values["decoder/classifier/bias"] = np.ones([21], np.float32)
     source = _write(tmp_path / "x.pth", values, {})
     workdir = str(tmp_path / "run")
     with pytest.raises(ValueError, match="2 of another shape: branch1.head.we"):
-        convert.convert(config, source, workdir, part="network")
+        convert.convert(single, source, workdir, part="network")
     assert not os.path.exists(workdir)
-    fit = convert.convert(config, source, workdir, part="network", partial=True)
+    fit = convert.convert(single, source, workdir, part="network", partial=True)
     assert len(fit.misshaped) == 2
     network = runs.load(workdir).network
     del values["decoder/classifier/kernel"], values["decoder/classifier/bias"]
@@ -190,8 +206,8 @@ def test_an_encoder_becomes_a_file_of_weights(config, tmp_path):
 
 
 @pytest.mark.parametrize("part", convert.PARTS)
-def test_nothing_is_overwritten_unasked(config, tmp_path, part):
-    source = _write(tmp_path / "x.pth", _values(config), {})
+def test_nothing_is_overwritten_unasked(single, tmp_path, part):
+    source = _write(tmp_path / "x.pth", _values(single), {})
     out = old = tmp_path / "out"
     if part == "network":
         out.mkdir()
@@ -199,13 +215,13 @@ def test_nothing_is_overwritten_unasked(config, tmp_path, part):
     old.write_bytes(b"\x89HDF\r\n\x1a\n")
     content = old.read_bytes()
     with pytest.raises(ValueError, match="out exists already.*--overwrite"):
-        convert.convert(config, source, str(out), part=part)
+        convert.convert(single, source, str(out), part=part)
     assert old.read_bytes() == content
     # A failure leaves the old one.
     with pytest.raises(ValueError, match="must name an existing file"):
-        convert.convert(config, "no.pth", str(out), part=part, overwrite=True)
+        convert.convert(single, "no.pth", str(out), part=part, overwrite=True)
     assert old.read_bytes() == content
-    convert.convert(config, source, f"{out}/", part=part, overwrite=True)
+    convert.convert(single, source, f"{out}/", part=part, overwrite=True)
     assert old.read_bytes() != content
     assert sorted(os.listdir(tmp_path)) == ["names", "out", "x.pth"]
 
@@ -239,9 +255,9 @@ def test_what_fits_nowhere_is_an_error_even_if_partial(config, tmp_path):
             )
 
 
-def test_the_config_keeps_its_weights(config, tmp_path, monkeypatch):
+def test_the_config_keeps_its_weights(single, tmp_path, monkeypatch):
     """They are not looked for: the file in hand takes their place."""
-    source = _write(tmp_path / "x.pth", _values(config), {})
+    source = _write(tmp_path / "x.pth", _values(single), {})
     seen = []
     build = runs.build_network
 
@@ -252,13 +268,13 @@ def test_the_config_keeps_its_weights(config, tmp_path, monkeypatch):
         return build(config, num_classes, place)
 
     monkeypatch.setattr(runs, "build_network", without_weights)
-    config.network.weights = "imagenet"
+    single.network.weights = "imagenet"
     workdir = str(tmp_path / "run")
-    convert.convert(config, source, workdir, part="network")
+    convert.convert(single, source, workdir, part="network")
     assert set(seen) == {""}
     written = runs.read_json(f"{workdir}/config.json")
     assert written["network"]["weights"] == "imagenet"
-    assert config.network.weights == "imagenet"
+    assert single.network.weights == "imagenet"
 
 
 def test_a_wrong_option_of_the_method_is_named(config, tmp_path):

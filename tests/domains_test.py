@@ -39,10 +39,10 @@ def folders(tmp_path_factory):
 
 
 def _config(folders, **options):
-    config = miniature.config(folders[0], "supervised")
+    config = miniature.config(folders[0], "supervised", train__steps=4)
     config.train.unlabeled_batch = 2
-    config.train.evaluate_every = 3
-    config.train.checkpoint_every = 4
+    config.train.evaluate_every = 2
+    config.train.checkpoint_every = 3
     config.domains = {
         "second": {"dataset": {"name": "folder", "dir": str(folders[1])}}
     }
@@ -106,12 +106,12 @@ def test_resumed_it_ends_alike(finished, folders, tmp_path):
     workdir, _ = finished
     again = tmp_path / "again"
     shutil.copytree(workdir, again)
-    for path in glob.glob(f"{again}/checkpoints/last/ckpt-6.*"):
+    for path in glob.glob(f"{again}/checkpoints/last/ckpt-4.*"):
         os.remove(path)
     config = _config(folders, adversarial_weight=0.02)
     before = json.load(open(os.path.join(workdir, "summary.json")))
     after = train.train(config, str(again))
-    assert "resuming from step 4" in (again / "run.log").read_text()
+    assert "resuming from step 3" in (again / "run.log").read_text()
     assert after["sha256"] == before["sha256"]
 
 
@@ -120,9 +120,9 @@ def test_the_learning_rate_follows_the_updates(finished):
     lines = [
         json.loads(x) for x in open(os.path.join(workdir, "metrics.jsonl"))
     ]
-    (last,) = [x for x in lines if x["step"] == 6 and "train/loss" in x]
-    # The rate of the last of twelve updates.
-    expected = 1e-3 * (1 / 12) ** 0.9
+    (last,) = [x for x in lines if x["step"] == 4 and "train/loss" in x]
+    # The rate of the last of eight updates.
+    expected = 1e-3 * (1 / 8) ** 0.9
     assert last["train/learning_rate"] == pytest.approx(expected, rel=1e-3)
     assert last["train/loss_adversarial"] > 0
     assert "train/loss_sup/second" in last

@@ -20,21 +20,26 @@ INFO = base.Info(
     palette=((0, 0, 0), (255, 0, 0), (0, 0, 255)),
 )
 LOADER = """
+import os
 import sys
 sys.modules["tfseg"] = None  # import tfseg raises
 import numpy as np
 import tensorflow as tf
-model = tf.saved_model.load(sys.argv[1])
-arrays = np.load(sys.argv[2])
-results = {}
-for name in arrays.files:
-    outputs = model.signatures["serving_default"](images=arrays[name])
-    results |= {f"{name}/{key}": value for key, value in outputs.items()}
-encoded = [open(path, "rb").read() for path in sys.argv[4:]]
-outputs = model.signatures["from_encoded"](encoded=tf.constant(encoded))
-results |= {f"encoded/{key}": value for key, value in outputs.items()}
-results["classes"] = model.classes.asset_path.numpy().decode()
-np.savez(sys.argv[3], **results)
+for folder in sys.argv[1:]:
+    os.chdir(folder)
+    model = tf.saved_model.load("export")
+    arrays = np.load("in.npz")
+    results = {}
+    for name in arrays.files:
+        outputs = model.signatures["serving_default"](images=arrays[name])
+        results |= {f"{name}/{key}": value for key, value in outputs.items()}
+    encoded = [open(path, "rb").read() for path in ("a.png", "b.png")]
+    outputs = model.signatures["from_encoded"](encoded=tf.constant(encoded))
+    results |= {f"encoded/{key}": value for key, value in outputs.items()}
+    results["classes"] = os.path.abspath(
+        model.classes.asset_path.numpy().decode()
+    )
+    np.savez("out.npz", **results)
 assert not any(name.startswith("tfseg.") for name in sys.modules)
 """
 
@@ -104,35 +109,44 @@ def _loaded(saved):
     return tf.saved_model.load(str(saved[1]))
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_loads_in_a_process_without_tfseg(policy, tmp_path):
+def _export_with_inputs(policy, folder):
+    """What LOADER reads; returns the network and the arrays."""
     network = _toy(policy)
-    path = tmp_path / "export"
-    export.export(network, INFO, path)
+    export.export(network, INFO, folder / "export")
     arrays = {"small": _images(2, 8, 6, 3), "large": _images(1, 13, 21, 3)}
-    np.savez(tmp_path / "in.npz", **arrays)
-    (tmp_path / "a.png").write_bytes(_png(arrays["small"][0]))
-    (tmp_path / "b.png").write_bytes(_png(arrays["small"][1]))
+    np.savez(folder / "in.npz", **arrays)
+    (folder / "a.png").write_bytes(_png(arrays["small"][0]))
+    (folder / "b.png").write_bytes(_png(arrays["small"][1]))
+    return network, arrays
+
+
+def test_loads_in_a_process_without_tfseg(tmp_path):
+    """In one process for both precisions: TensorFlow takes long to import."""
+    folders = {}
+    for policy in ("float32", "mixed_bfloat16"):
+        folder = tmp_path / policy
+        folder.mkdir()
+        folders[folder] = _export_with_inputs(policy, folder)
     subprocess.run(
-        [sys.executable, "-c", LOADER, path, "in.npz", "out.npz"]
-        + ["a.png", "b.png"],
+        [sys.executable, "-c", LOADER, *folders],
         cwd=tmp_path,
         check=True,
         env=os.environ | {"PYTHONPATH": "", "CUDA_VISIBLE_DEVICES": ""},
     )
-    results = np.load(tmp_path / "out.npz")
-    for name, images in (arrays | {"encoded": arrays["small"]}).items():
-        outputs = {
-            key.partition("/")[2]: results[key]
-            for key in results.files
-            if key.startswith(f"{name}/")
-        }
-        _check(outputs, _expected(network, images))
-    with open(str(results["classes"])) as file:
-        assert json.load(file) == {
-            "class_names": ["a", "b", "c"],
-            "palette": [[0, 0, 0], [255, 0, 0], [0, 0, 255]],
-        }
+    for folder, (network, arrays) in folders.items():
+        results = np.load(folder / "out.npz")
+        for name, images in (arrays | {"encoded": arrays["small"]}).items():
+            outputs = {
+                key.partition("/")[2]: results[key]
+                for key in results.files
+                if key.startswith(f"{name}/")
+            }
+            _check(outputs, _expected(network, images))
+        with open(str(results["classes"])) as file:
+            assert json.load(file) == {
+                "class_names": ["a", "b", "c"],
+                "palette": [[0, 0, 0], [255, 0, 0], [0, 0, 255]],
+            }
 
 
 def test_signatures_have_clean_names(loaded):

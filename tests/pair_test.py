@@ -1,19 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs with two networks, also of different form, from training to export."""
+"""Runs with two networks, also of different form, from training to export.
+
+That of `studies.overlap`, which is for such runs, is here as well.
+"""
+
+import json
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from configs import cross_supervision
 from tests import miniature
 from tfseg import evaluate, export, runs, train
+from tfseg.studies import overlap
 
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     folder = miniature.make_folder(tmp_path_factory.mktemp("d") / "mine")
-    config = miniature.config(folder, "supervised", train__steps=3)
+    config = miniature.config(folder, "supervised", train__steps=4)
     config.method = cross_supervision.get("cps_cutmix")
     config.second_network = {"name": "fcn", "width": 4}
     workdir = str(tmp_path_factory.mktemp("runs") / "pair")
@@ -66,6 +74,33 @@ def test_overlap_is_logged(workdir):
     for name in ("overlap", "overlap_labeled", "overlap_unlabeled"):
         assert f'"train/{name}"' in lines
     assert "val_network2/miou" in lines
+
+
+def test_curves_are_what_training_logged(workdir, tmp_path):
+    result = overlap.run(workdir=str(tmp_path), runs=[workdir])
+    (curves,) = result.values()
+    rows = [json.loads(line) for line in open(f"{workdir}/metrics.jsonl")]
+    rows = [row for row in rows if "train/overlap" in row]
+    assert curves["steps"] == [row["step"] for row in rows] == [2, 4]
+    assert curves["method"] == "cps_cutmix"
+    for part in ("labeled", "unlabeled"):
+        assert curves[part] == [row[f"train/overlap_{part}"] for row in rows]
+    assert curves["all"] == [row["train/overlap"] for row in rows]
+    assert json.loads((tmp_path / "overlap.json").read_text()) == result
+    picture = np.asarray(Image.open(tmp_path / "overlap.png"))
+    assert picture.std() > 0
+    assert "step      4  labeled" in overlap.text(result)
+
+
+def test_another_run_is_refused(workdir, tmp_path):
+    for name in ("config.json", "metrics.jsonl"):
+        shutil.copy(f"{workdir}/{name}", tmp_path / name)
+    line = json.dumps({"step": 2, "train/loss": 1.0})
+    (tmp_path / "metrics.jsonl").write_text(f"{line}\n")
+    with pytest.raises(ValueError, match="has no overlap.*Fix: name runs of"):
+        overlap.run(workdir=str(tmp_path / "out"), runs=[str(tmp_path)])
+    with pytest.raises(ValueError, match="--runs="):
+        overlap.run(workdir=str(tmp_path / "out"), runs=[])
 
 
 def test_wrong_option_of_the_second_network_is_named(tmp_path):

@@ -12,7 +12,15 @@ from tensorflow import keras
 
 from configs import cross_supervision
 from tests import miniature
-from tfseg import evaluate, examples, predict, pseudo_labels, runs, train
+from tfseg import (
+    evaluate,
+    examples,
+    predict,
+    pseudo_labels,
+    runs,
+    session,
+    train,
+)
 from tfseg.data import decode
 
 UNLABELED = [f"im{i:02}" for i in range(6, 12)]
@@ -30,7 +38,7 @@ def folder(tmp_path_factory):
 
 
 def _config(folder, teacher="supervised", **changes):
-    config = miniature.config(folder, "supervised")
+    config = miniature.config(folder, "supervised", train__steps=2)
     config.train.unlabeled_batch = 4
     config.method = cross_supervision.get("self_training")
     if teacher != "supervised":
@@ -89,7 +97,10 @@ def _interrupt(workdir):
     (workdir / "metrics.jsonl").unlink()
 
 
-def test_an_interrupted_run_goes_on_where_it_was(finished, folder, tmp_path):
+def test_an_interrupted_run_goes_on_where_it_was(
+    finished, folder, tmp_path, monkeypatch
+):
+    """Killed while it labels, and once more before it learns."""
     workdir, summary = finished
     again = tmp_path / "again"
     shutil.copytree(workdir, again)
@@ -100,23 +111,29 @@ def test_an_interrupted_run_goes_on_where_it_was(finished, folder, tmp_path):
         path: path.stat().st_mtime_ns
         for path in [*labels.iterdir(), *checkpoints.iterdir()]
     }
-    assert train.train(_config(folder), str(again))["sha256"] == (
-        summary["sha256"]
-    )
+
+    run = session.Session.run
+
+    def kill(self):
+        if self.workdir == str(again):
+            raise KeyboardInterrupt
+        return run(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session.Session, "run", kill)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(_config(folder), str(again))
     assert len(list(labels.iterdir())) == len(UNLABELED)
     for path, time in before.items():
         assert path.stat().st_mtime_ns == time, path
-
-
-def test_complete_labels_need_no_teacher(finished, folder, tmp_path):
-    workdir, summary = finished
-    again = tmp_path / "again"
-    shutil.copytree(workdir, again)
-    shutil.rmtree(again / "checkpoints")
+    # Complete labels need no teacher.
     shutil.rmtree(again / "teacher")
     result = train.train(_config(folder), str(again))
     assert result["sha256"] == summary["sha256"]
     assert not (again / "teacher").exists()
+    for path, time in before.items():
+        if path.parent == labels:
+            assert path.stat().st_mtime_ns == time, path
 
 
 def test_time_is_that_of_all_stages(finished):
@@ -159,7 +176,7 @@ def test_any_method_teaches_also_a_self_trained_one(folder, tmp_path):
     threshold, workdir = 0.4, tmp_path / "run"
     config = _config(folder, threshold=threshold)
     config.method.teacher = _config(folder, "cps").method
-    config.train.steps = 2
+    config.split.validation_fraction = 0.0
     train.train(config, str(workdir))
     for place, method in [
         (".", "self_training"),

@@ -24,16 +24,16 @@ def test_records(here):
     config = digits_supervised.get_config("labels=4")
     config.network.width = 2
     started, steady = startup.run(
-        configs={"supervised": config}, steps=20, repeats=1
+        configs={"supervised": config}, steps=10, repeats=1
     )
     assert started["case"] == "supervised, start" and started["ratio"] == 1
     parts = ("open_seconds", "build_seconds", "step_seconds")
     assert min(started[name] for name in parts) > 0
     total = sum(started[name] for name in parts)
     assert total == pytest.approx(started["seconds"])
-    assert steady["case"] == "supervised, 20 steps"
+    assert steady["case"] == "supervised, 10 steps"
     steps, mib = zip(*steady["rss"])
-    assert steps == tuple(range(2, 21, 2)) and min(mib) > 50
+    assert steps == tuple(range(1, 11)) and min(mib) > 50
     assert steady["settled_mib"] == mib[0] and steady["final_mib"] == mib[-1]
     for record in (started, steady):
         assert set(startup.COLUMNS) < set(record)

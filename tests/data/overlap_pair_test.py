@@ -55,7 +55,7 @@ def _spec(crop, batch=(), labels=True):
 
 
 @functools.lru_cache(None)
-def _views(settings):
+def _views(settings, labels):
     """(image, number) -> dict of that many examples, traced once."""
 
     @tf.function(
@@ -66,20 +66,21 @@ def _views(settings):
         autograph=False,
     )
     def views(image, number):
+        label = _label(image) if labels else None
         return tf.map_fn(
             lambda i: overlap_pair.view(
-                image, _label(image), tf.stack([i, 7]), settings
+                image, label, tf.stack([i, 7]), settings
             ),
             tf.range(number),
-            fn_output_signature=_spec(settings.crop),
+            fn_output_signature=_spec(settings.crop, labels=labels),
         )
 
     return views
 
 
-def _examples(image, number, **options):
+def _examples(image, number, labels=False, **options):
     """`number` examples of one image in one batch, as a dict of arrays."""
-    views = _views(dataclasses.replace(PLAIN, **options))
+    views = _views(dataclasses.replace(PLAIN, **options), labels)
     return {k: v.numpy() for k, v in views(image, number).items()}
 
 
@@ -159,7 +160,7 @@ def test_partners_show_the_same_pixel(size, crop):
 
 
 def test_features_of_the_overlap_are_those_of_whole_positions():
-    batch = _examples(_image(30, 21), 40, **FLIPS)
+    batch = _examples(_image(30, 21), 40, transpose_rate=0.5, **FLIPS)
     found = _overlap(batch, stride=4)
     inside = found.inside.numpy()
 
@@ -209,7 +210,7 @@ def test_random_scales_agree_where_bilinear_interpolation_is_exact():
 def test_a_label_is_that_of_the_nearest_pixel(scale):
     """Also of crops that are turned, or larger than the image."""
     options = dict(scale=(scale, scale), transpose_rate=0.5, **FLIPS)
-    batch = _examples(_image(12, 90), 40, **options)
+    batch = _examples(_image(12, 90), 40, labels=True, **options)
     for name in NAMES:
         valid, label = batch[f"{name}_valid"], batch[f"{name}_label"]
         assert (label[~valid] == 255).all() and valid.all() == (scale >= 2)
@@ -267,9 +268,8 @@ def test_both_crops_have_the_padding_of_one_direction_alike():
 
 def _law(size, crop, stride, limits):
     """{(first, second): probability}, by looking at all pairs of corners."""
-    places = list(
-        itertools.product(*(range(a - b + 1) for a, b in zip(size, crop)))
-    )
+    corners = (range(a - b + 1) for a, b in zip(size, crop))
+    places = list(itertools.product(*corners))
     law = {}
     for first in places:
         seconds = []
