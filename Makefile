@@ -10,7 +10,7 @@ demo: $(INSTALLED)
 	$(PYTHON) -m launch.demo --workdir=runs/demo
 
 test: $(INSTALLED)
-	$(PYTHON) -m pytest -n 3 --dist=loadfile --no-loadscope-reorder
+	$(PYTHON) -m pytest -n 2 --dist=loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	$(PYTHON) -m flake8 tfseg configs launch tests
