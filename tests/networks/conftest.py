@@ -19,5 +19,4 @@ def _free_networks(request):
 @pytest.fixture(params=leaves.LEAVES, scope="module")
 def leaf(request):
     """Name of a network; all tests of a file of one run together."""
-    with leaves.shallow():
-        yield request.param
+    return request.param
