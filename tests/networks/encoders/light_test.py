@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from tests.networks import tiny_light
 from tfseg import strategy
 from tfseg.networks.encoders import light
 from tfseg.networks.layers import batch_norm
@@ -23,11 +22,28 @@ def built(name):
     return light.build(name=name, batch_norm=batch_norm.factory(epsilon=1e-3))
 
 
+# The same blocks, but few and narrow.
+TINY_MOBILENET = (
+    (3, 1, 8, 0.25, "relu", 2),
+    (3, 2, 8, None, "relu", 2),
+    (5, 2, 8, 0.25, "hard_swish", 1),
+    (5, 2, 8, 0.25, "hard_swish", 2),
+    (5, 2, 16, None, "hard_swish", 2),
+)
+TINY_EFFICIENTNET = (
+    ("fused", 1, 8, 8, 1, 0, 1),
+    ("fused", 2, 8, 8, 2, 0, 2),
+    ("unfused", 2, 8, 8, 2, 0.25, 2),
+    ("unfused", 1, 8, 8, 2, 0.25, 2),
+    ("unfused", 1, 8, 16, 2, 0.25, 2),
+)
+
+
 def make_tiny(family, **options):
     """A tiny encoder; takes options of `batch_norm.factory`."""
     with mock.patch.dict(
-        light.MOBILENET_V3, tiny=tiny_light.MOBILENET
-    ), mock.patch.dict(light.EFFICIENTNET_V2, tiny=tiny_light.EFFICIENTNET):
+        light.MOBILENET_V3, tiny=TINY_MOBILENET
+    ), mock.patch.dict(light.EFFICIENTNET_V2, tiny=TINY_EFFICIENTNET):
         backbone = (
             light.mobilenet_v3("tiny")
             if family == "mobilenet"
