@@ -81,6 +81,20 @@ def test_feature_drop_by_hand(wrap):
     np.testing.assert_array_equal(mask, [[[1, 1], [0, 0]], [[1, 1], [1, 0]]])
 
 
+def test_feature_drop_takes_the_size_of_signed_features():
+    """After a LayerNorm the mean over the channels says nothing."""
+    draw = np.random.default_rng(0)
+    features = draw.normal(size=[2, 4, 5, 8]).astype(np.float32)
+    features -= features.mean(-1, keepdims=True)
+    for threshold in (0.6, 0.9):
+        found, expected = (
+            perturbations.feature_drop_mask(z, threshold)
+            for z in (features, np.abs(features))
+        )
+        np.testing.assert_array_equal(found, expected)
+        assert 0 < np.mean(found) < 1
+
+
 def test_feature_drop_is_computed_in_float32():
     # The sum of 512 channels overflows in float16; bfloat16 has 0.996 for
     # 0.998.

@@ -262,7 +262,7 @@ class Method(keras.Model):
         """
         if self.distribute_strategy.num_replicas_in_sync == 1:
             return
-        for variable in _float_variables(self.networks):
+        for variable in _float_variables(self):
             if variable.synchronization == tf.VariableSynchronization.ON_READ:
                 variable.assign(variable.read_value())
 
@@ -280,7 +280,7 @@ class Method(keras.Model):
             # A sum is not finite because of a part: name the part.
             bad = [i for i, step in enumerate(steps) if step == steps.min()]
             _raise_not_finite(self.SCALARS[bad[-1]], steps.min())
-        variables = _float_variables(self.networks)
+        variables = _float_variables(self)
         finite = self._finite(variables).numpy()
         for variable, is_finite in zip(variables, finite):
             if not is_finite:
@@ -311,13 +311,13 @@ class Method(keras.Model):
         return tf.distribute.get_replica_context()
 
 
-def _float_variables(networks):
-    """All variables of the networks, BatchNorm statistics too."""
+def _float_variables(method):
+    """All variables of all parts, BatchNorm statistics too; no metrics."""
+    metrics = {v.ref() for metric in method.metrics for v in metric.variables}
     return [
         variable
-        for network in networks.values()
-        for variable in network.variables
-        if variable.dtype.is_floating
+        for variable in method.variables
+        if variable.dtype.is_floating and variable.ref() not in metrics
     ]
 
 

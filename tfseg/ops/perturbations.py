@@ -42,10 +42,10 @@ def spatial_dropout_factor(features, draw, *, rate=0.5):
 
 
 def feature_drop_mask(features, threshold):
-    """F-Drop: 0 at the positions whose mean over the channels is largest.
+    """F-Drop: 0 at the positions whose mean size over the channels is largest.
 
     Args:
-      features: float [B, h, w, K], at least 0.
+      features: float [B, h, w, K].
       threshold: float scalar or [B], share of the image's largest mean that a
         position must stay below.
 
@@ -56,13 +56,16 @@ def feature_drop_mask(features, threshold):
     Raises:
       ValueError: if a rank is wrong.
 
-    Source: official decoders.py, FeatureDropDecoder.
+    Source: official decoders.py, FeatureDropDecoder. There the mean is of the
+    features themselves, of which none is below 0; after a normalization, where
+    an encoder of transformers ends, it would be about 0 everywhere.
     """
     shapes.check_rank("features", features, 4)
     threshold = tf.convert_to_tensor(threshold, tf.float32)
     shapes.check_rank("threshold", threshold, (0, 1))
     threshold = tf.reshape(threshold, [-1, 1, 1, 1])
-    mean = tf.reduce_mean(tf.cast(features, tf.float32), -1, keepdims=True)
+    size = tf.abs(tf.cast(features, tf.float32))
+    mean = tf.reduce_mean(size, -1, keepdims=True)
     largest = tf.reduce_max(mean, [1, 2], keepdims=True)
     return tf.cast(mean < threshold * largest, features.dtype)
 
@@ -71,7 +74,7 @@ def random_feature_drop_mask(features, seed, *, threshold_range=(0.6, 0.9)):
     """F-Drop with a uniform threshold, one for the whole batch.
 
     Args:
-      features: float [B, h, w, K], at least 0.
+      features: float [B, h, w, K].
       seed: int32 [2].
       threshold_range: (low, high), see `feature_drop_mask`; official
         (0.7, 0.9).

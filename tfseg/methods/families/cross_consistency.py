@@ -314,70 +314,73 @@ class CrossConsistency(base.Method):
         )
         return seen.scale * tf.reduce_sum(seen.counted * distances)
 
-    def look(self, decoder, perturbation, features, training=True):
+    def look(self, decoder, perturbation, features):
         """float32 [B, h, w, C]: what a decoder makes of perturbed features."""
         top = self.encoder.top
 
-        def logits(z, training):
+        def logits(z, training=False):
             return predict(decoder, {**features, top: z}, training)
 
-        z = feature_perturbations.perturb(
-            features[top],
-            perturbation,
-            functools.partial(logits, training=False),
-        )
-        return logits(z, training)
+        z = feature_perturbations.perturb(features[top], perturbation, logits)
+        return logits(z, training=True)
 
     def _with_pairwise(self, consistency, predict, seen):
         """A loss for each decoder; that of the chosen ones has two terms.
 
         The mean over n chosen predictions of (p_k - p)^2, p their mean: as
-        the deviations add up to 0, p needs no gradient.
+        the deviations add up to 0, p needs no gradient. It is of looks of its
+        own, for which dropout of a decoder draws once more.
 
         Args:
           consistency: float32 logits -> float32 scalar.
           predict: of each decoder, features -> logits.
           seen: Seen.
         """
-        count = min(self.pairwise_outputs, len(predict))
-        order = draws.uniform([len(predict)], seen.seed)
-        chosen = tf.math.top_k(order, count).indices
-        # In inference mode: the second look moves the moving statistics.
-        looks = [functools.partial(f, training=False) for f in predict]
+        total = len(predict)
+        count = min(self.pairwise_outputs, total)
+        best = tf.math.top_k(draws.uniform([total], seen.seed), count).indices
+        chosen = tf.reduce_any(best[:, tf.newaxis] == tf.range(total), 0)
         constant = tf.nest.map_structure(tf.stop_gradient, seen.features)
-        mean = tf.add_n(
-            [
-                tf.nn.softmax(
-                    tf.switch_case(
-                        chosen[i],
-                        [functools.partial(f, constant) for f in looks],
+        # All looks: a branch of the graph could not synchronize BatchNorm.
+        mean = tf.stop_gradient(
+            tf.add_n(
+                [
+                    tf.where(
+                        chosen[k], tf.nn.softmax(_still(look, constant)), 0
                     )
-                )
-                for i in range(count)
-            ]
+                    for k, look in enumerate(predict)
+                ]
+            )
+            / count
         )
-        mean = tf.stop_gradient(mean / count)
-        weight = self.pairwise_weight * len(predict) / count
+        weight = self.pairwise_weight * total / count
 
         def with_variance(number, logits):
             deviation = tf.square(tf.nn.softmax(logits) - mean)
-            is_chosen = tf.reduce_any(chosen == number)
             variance = seen.scale * tf.reduce_sum(
                 seen.counted * tf.reduce_sum(deviation, -1)
             )
             return consistency(logits) + weight * tf.where(
-                is_chosen, variance, 0.0
+                chosen[number], variance, 0.0
             )
 
-        return [
-            functools.partial(with_variance, k) for k in range(len(predict))
-        ]
+        return [functools.partial(with_variance, k) for k in range(total)]
 
 
 def predict(decoder, features, training=True):
     """float32 [B, h, w, C], before they are resized to the image."""
     embedding = decoder.embed(features, training=training)
     return decoder.logits(embedding, training=training)
+
+
+def _still(look, features):
+    """A look of `streamed_losses` that leaves the moving statistics alone."""
+    moving = look.args[0].non_trainable_variables
+    before = [tf.identity(variable) for variable in moving]
+    logits = look(features)
+    for variable, value in zip(moving, before):
+        variable.assign(value)
+    return logits
 
 
 def nearest(values, like):
