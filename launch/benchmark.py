@@ -127,6 +127,9 @@ def main(argv):
     from tfseg.benchmarks import base
 
     suite = lookup.module("benchmarks", _SUITE.value)
+    if _JSON.value:
+        # Before the work, so that its result is not lost.
+        open(_JSON.value, "a").close()
     shared = {"suite": _SUITE.value, **base.machine()}
     logging.info("%s, %d cores", shared["device"], shared["cpus"])
     print(base.heading(suite.COLUMNS), flush=True)

@@ -5,15 +5,18 @@
     python -m launch.inspect --config=configs/folder_cutmix.py:dir=PATH
 
 Prints what it finds, the most serious first, each with file, value and fix;
-writes inspection.json and inspection.html. Exit code 1 if there are errors:
-what training refuses. Warnings and notes leave it at 0.
+writes inspection.json and inspection.html, those of further data sets into a
+folder of their name. Exit code 1 if there are errors: what training refuses.
+Warnings and notes leave it at 0.
 """
 
+import os
 import sys
 
 from absl import flags
 
 from launch import config_flag, entry
+from tfseg import config as config_lib
 
 _CONFIG = config_flag.define()
 _DIR = flags.DEFINE_string(
@@ -30,16 +33,22 @@ flags.declare_key_flag("config")
 
 def main(argv):
     del argv
-    config = _config()
+    configs = config_lib.domain_configs(_config())
     # Imported late, so that a wrong flag is answered at once.
     from tfseg import inspection
 
-    report = inspection.inspect(config, _OUT.value)
     # Names of files may be no UTF-8, or the terminal may be none.
     sys.stdout.reconfigure(errors="backslashreplace")
-    print(inspection.text(report))
-    print(f"Written: {_OUT.value}/inspection.html and .json")
-    return 1 if report["counts"]["error"] else 0
+    errors = 0
+    for number, (name, config) in enumerate(configs.items()):
+        out = os.path.join(_OUT.value, name) if number else _OUT.value
+        report = inspection.inspect(config, out)
+        if len(configs) > 1:
+            print(f"{name}:")
+        print(inspection.text(report))
+        print(f"Written: {out}/inspection.html and .json")
+        errors += report["counts"]["error"]
+    return 1 if errors else 0
 
 
 def _config():

@@ -12,6 +12,7 @@ command goes on. A method with a `weak_weight` learns from them:
         --config.data.pseudo_labels=FOLDER/pseudo_labels --workdir=...
 """
 
+import math
 import os
 
 from absl import flags
@@ -58,8 +59,10 @@ def main(argv):
             f"{_BACKGROUND.value} and {_FOREGROUND.value}."
         )
     scales = [float(scale) for scale in _SCALES.value]
-    if not scales or min(scales) <= 0:
-        raise ValueError(f"--scales must be positive. Received: {scales}.")
+    if not scales or not all(0 < s < math.inf for s in scales):
+        raise ValueError(
+            f"--scales must be positive and finite. Received: {scales}."
+        )
     # Imported late, so that a wrong flag is answered at once.
     from tfseg import weak_labels
 

@@ -55,6 +55,12 @@ def test_table_has_means_and_differences_seed_by_seed():
     assert compare.spread([0.5]) == "50.0"
 
 
+def test_table_of_runs_that_never_validated():
+    rows = [{"miou": 0.5, "validation_miou": None, "seconds": 7}]
+    row = compare.table({"floor": rows}).splitlines()[1]
+    assert row.split() == ["floor", "-", "50.0", "7"]
+
+
 def test_script(folder, tmp_path):
     path = "configs/folder_supervised.py"
     words = [

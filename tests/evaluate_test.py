@@ -145,7 +145,7 @@ def _run(monkeypatch):
     asked = []
     monkeypatch.setattr(runs, "load", lambda *args: asked.append(args) or run)
     monkeypatch.setattr(
-        runs,
+        evaluate,
         "evaluation_examples",
         lambda *args: asked.append(args[1:]) or _dataset(),
     )

@@ -262,6 +262,8 @@ def test_half_precision_network_gives_float32():
     [
         ({"scales": ()}, "`scales` must be positive"),
         ({"scales": (1.0, 0.0)}, "`scales` must be positive"),
+        ({"scales": (1.0, float("nan"))}, "`scales` must be positive and fin"),
+        ({"scales": (float("inf"),)}, "`scales` must be positive and finite"),
         ({"average": "mean"}, "must be one of probabilities, logits"),
         ({"window": -1}, "`window` must be 0"),
         ({"window": (4, 0)}, "`window` must be 0"),

@@ -112,6 +112,15 @@ def test_records_of_another_data_set_are_refused(config):
         examples.open_dataset(other)
 
 
+def test_records_that_are_not_described_are_refused(config, tmp_path):
+    other = config.copy_and_resolve_references()
+    other.data.records = str(tmp_path / "records")
+    shutil.copytree(config.data.records, other.data.records)
+    os.remove(os.path.join(other.data.records, "dataset.json"))
+    with pytest.raises(ValueError, match="dataset.json: no such.*--records"):
+        examples.open_dataset(other)
+
+
 def test_masks_that_changed_since_are_refused(tmp_path):
     folder = miniature.make_folder(tmp_path / "mine", unlabeled=2)
     records_folder = tmp_path / "records"

@@ -100,6 +100,17 @@ def test_folder_keeps_its_sub_folders(tmp_path):
     _check_pictures(image, tmp_path / "out" / "sub" / "deep", "a")
 
 
+def test_folders_that_are_links_are_read(tmp_path):
+    photos, far = tmp_path / "photos", tmp_path / "far"
+    for folder in (photos, far):
+        folder.mkdir()
+    (far / "a.PNG").touch()
+    (photos / "linked").symlink_to(far)
+    (photos / "loop").symlink_to(photos)
+    found = predict.find_images(str(photos), str(tmp_path / "out"))
+    assert found == {str(photos / "linked" / "a.PNG"): "linked/a.PNG"}
+
+
 def test_pattern_keeps_folders_below_its_fixed_part(tmp_path):
     for place in ("x/1/a.png", "x/2/a.png", "x/2/b.jpg"):
         _write(tmp_path / "in" / place)

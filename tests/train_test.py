@@ -12,7 +12,7 @@ from PIL import Image
 from tensorflow import keras
 
 from tests import miniature
-from tfseg import runs, session, train
+from tfseg import evaluate, runs, session, train
 from tfseg.networks import base as networks
 
 
@@ -237,7 +237,7 @@ def test_labeled_images_without_others_and_validation(folder, tmp_path):
     run = runs.load(str(tmp_path / "run"))
     assert session.digest(run.network) == summary["sha256"]
     with pytest.raises(ValueError, match="has no validation images"):
-        runs.evaluation_examples(run, str(tmp_path / "run"), "validation")
+        evaluate.evaluation_examples(run, str(tmp_path / "run"), "validation")
 
 
 def test_resume_of_two_replicas_is_bit_identical(folder, tmp_path):

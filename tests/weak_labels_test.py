@@ -118,6 +118,22 @@ def test_run_again_it_is_done_and_other_settings_are_refused(folder, labeled):
         )
 
 
+def test_other_image_labels_are_refused(folder, labeled):
+    path = folder / "image_labels.txt"
+    before = path.read_text()
+    path.write_text(before.replace("red disc", "green disc", 1))
+    try:
+        with pytest.raises(ValueError, match="image_labels_sha256.*--workdir"):
+            labeling.write(
+                _learning_config(folder),
+                str(labeled),
+                str(labeled / "pseudo_labels"),
+                **SETTINGS,
+            )
+    finally:
+        path.write_text(before)
+
+
 def test_labels_by_another_classifier_are_refused(
     folder, labeled, tmp_path, monkeypatch
 ):
@@ -184,13 +200,22 @@ def test_without_labels_of_images_there_is_nothing_to_learn(folder, tmp_path):
         )
 
 
-def test_the_command_answers_wrong_thresholds_at_once(folder, tmp_path):
+@pytest.mark.parametrize(
+    "word, message",
+    [
+        ("--background=0.5", "--background must not be above --foreground"),
+        ("--scales=1,nan", "--scales must be positive and finite"),
+    ],
+)
+def test_the_command_answers_wrong_settings_at_once(
+    folder, tmp_path, word, message
+):
     done = miniature.run(
         "pseudo_labels",
         f"--config=configs/folder_cam.py:dir={folder},crop=16,steps=1",
         f"--workdir={tmp_path / 'run'}",
-        "--background=0.5",
+        word,
     )
     assert done.returncode == 1
-    assert "--background must not be above --foreground" in done.stderr
+    assert message in done.stderr
     assert tf.io.gfile.glob(str(tmp_path / "run*")) == []

@@ -74,7 +74,9 @@ def _check(get_config, folders):
     left = [seed for seed in folders if not _has_result(folders[seed])]
     for domain in train.check(get_config(left[0])) if left else ():
         what = f"The data set in {domain.config.dataset.dir}"
-        runs.check_evaluation(what, "test", domain.split.test, domain.dataset)
+        evaluate.check_evaluation(
+            what, "test", domain.split.test, domain.dataset
+        )
 
 
 def _has_result(folder):
@@ -116,6 +118,8 @@ def table(results):
 
 def spread(values, sign="-"):
     """'57.8 +- 6.0': mean and standard deviation, in percent."""
+    if None in values:  # Nothing was validated.
+        return "-"
     text = f"{100 * statistics.mean(values):{sign}.1f}"
     if len(values) > 1:
         text += f" +- {100 * statistics.stdev(values):.1f}"

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """How good a network is on labeled images."""
 
+import dataclasses
 import os
 import tempfile
 
 import numpy as np
 import tensorflow as tf
 
-from tfseg import inference, metrics, runs
+from tfseg import examples as example_lib
+from tfseg import id_lists, inference, metrics, runs
+from tfseg.data import check, pipeline
 
 
 def evaluate(predictor, examples, info, absent="nan"):
@@ -91,12 +94,16 @@ def evaluate_run(
         if name in further:
             run = runs.load(workdir, checkpoint, name)
         predictor = open_predictor(run, **options)
-        results[name] = evaluate(
-            predictor,
-            runs.evaluation_examples(run, workdir, split),
-            run.info,
-            absent=absent or run.config.evaluate.absent,
-        )
+        try:
+            results[name] = evaluate(
+                predictor,
+                evaluation_examples(run, workdir, split),
+                run.info,
+                absent=absent or run.config.evaluate.absent,
+            )
+        except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError):
+            _explain(run, split)
+            raise
         reports[name] = to_json(results[name])
     report = {
         "split": split,
@@ -108,6 +115,80 @@ def evaluate_run(
     }
     runs.write_json(out, report)
     return _over_domains(results)
+
+
+def check_evaluation(what, split, ids, dataset):
+    """Refuses a split that cannot be evaluated on.
+
+    Args:
+      what: whose split it is, for messages.
+      split: its name.
+      ids: of the images.
+      dataset: datasets.base.Dataset.
+
+    Raises:
+      ValueError: there are no images, or some have no mask.
+    """
+    if not ids:
+        raise ValueError(
+            f"{what} has no {split} images. Give the data set a list "
+            f"(splits/{split}.txt), and train after that."
+        )
+    gone = [name for name in ids if name not in dataset.records]
+    if gone:
+        raise ValueError(
+            f"{len(gone)} {split} images are not in the data set any more: "
+            f"{id_lists.shorten(gone)}. Fix: restore them, or train again "
+            "without them."
+        )
+    bare = [name for name in ids if not dataset.records[name].label]
+    if bare:
+        raise ValueError(
+            f"{len(bare)} {split} images have no mask: "
+            f"{id_lists.shorten(bare)}. Add the masks to labels/, or take "
+            "the ids off the list, and train after that."
+        )
+
+
+def evaluation_examples(run, workdir, split):
+    """Whole images and labels of one split of a run.
+
+    Args:
+      run: Run.
+      workdir: of the run, for messages.
+      split: "validation" or "test".
+
+    Returns:
+      tf.data.Dataset of (uint8 [B, H, W, 3], int32 [B, H, W]).
+
+    Raises:
+      ValueError: the run has no such split.
+    """
+    ids = run.split.get(split, ())
+    dataset = example_lib.open_dataset(run.config)
+    # Not the palette: what is shown may have other colors by now.
+    before, now = (
+        {"names": list(info.class_names)} for info in (run.info, dataset.info)
+    )
+    runs.check_classes(workdir, before, now)
+    check_evaluation(f"The run in {workdir}", split, ids, dataset)
+    return pipeline.evaluation_batches(
+        example_lib.pool(dataset, ids), batch=run.config.evaluate.batch
+    )
+
+
+def _explain(run, split):
+    """Names the files behind a failure to evaluate on one split of a run.
+
+    Raises:
+      ValueError: with the broken files.
+    """
+    dataset = example_lib.open_dataset(run.config)
+    ids = run.split[split]
+    records = {name: dataset.records[name] for name in ids}
+    part = dataclasses.replace(dataset, records=records)
+    example_lib.check_files(run.config, part, check.raise_on)
+    check.raise_on(example_lib.pool(part, ids).damaged())
 
 
 def _check_writable(path):

@@ -24,6 +24,7 @@ id. What fits two ids is refused. Paths are compared, never opened.
 
 import functools
 import itertools
+import os
 import re
 
 from tfseg import lookup
@@ -53,7 +54,7 @@ def read_ids(path, known):
     """
     finder = _Finder(known)
     lines, strange = {}, []
-    for number, line in enumerate(_read_lines(path), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         line = line.rstrip("\r")
         if line not in known:
             line = line.strip()
@@ -116,14 +117,37 @@ def read_bytes(path):
         ) from None
 
 
-def _read_lines(path):
+def files_below(folder, above=frozenset()):
+    """Yields the paths of all files; follows links, but not to a folder above.
+
+    Args:
+      folder: to look in, with its sub-folders.
+      above: real paths of the folders that it is in.
+    """
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from files_below(entry.path, above | {real})
+            else:
+                yield entry.path
+
+
+def read_lines(path):
+    """Lines of a text file in UTF-8.
+
+    Raises:
+      ValueError: cannot be read, or is no UTF-8; names the file.
+    """
     try:
         # utf-8-sig drops the mark that Windows editors put in front.
         return read_bytes(path).decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path}: not a UTF-8 text file ({error.reason} at byte "
-            f"{error.start}). Fix: save it as UTF-8, one id a line."
+            f"{error.start}). Fix: save it as UTF-8."
         ) from None
 
 

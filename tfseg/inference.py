@@ -273,9 +273,9 @@ def _image_batch(images):
 
 
 def _check(scales, average, window, overlap, batch):
-    if not scales or min(scales) <= 0:
+    if not scales or not all(0 < scale < np.inf for scale in scales):
         raise ValueError(
-            f"`scales` must be positive numbers. Received: scales={scales}."
+            f"`scales` must be positive and finite. Received: scales={scales}."
         )
     if average not in AVERAGES:
         raise ValueError(

@@ -10,6 +10,7 @@ import collections
 import importlib.metadata
 import os
 import platform
+import tempfile
 import time
 
 import numpy as np
@@ -54,6 +55,9 @@ def inspect(config, out):
         )
     findings = []
     dataset = _open(config, findings)
+    # Before the work, so that its result is not lost.
+    os.makedirs(out, exist_ok=True)
+    tempfile.TemporaryFile(dir=out).close()
     files = examples.check_files(config, dataset, findings.extend)
     split = _split(config, dataset, files, findings)
     parts = _parts(files.records, split)
@@ -119,13 +123,13 @@ def _open(config, findings):
 
 def _images_alone(folder):
     """Records of the images where a folder data set has them."""
-    if not folder:
+    images = os.path.join(folder or "", "images")
+    if not folder or not os.path.isdir(images):
         return {}
     paths = sorted(
-        os.path.join(here, file)
-        for here, _, files in os.walk(os.path.join(folder, "images"))
-        for file in files
-        if file.lower().endswith(id_lists.IMAGE_SUFFIXES)
+        path
+        for path in id_lists.files_below(images)
+        if path.lower().endswith(id_lists.IMAGE_SUFFIXES)
     )
     return {path: datasets.Record(path, path, None) for path in paths}
 

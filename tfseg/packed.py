@@ -94,7 +94,13 @@ def open_dataset(config):
     """
     folder = config.data.records
     index = record_writer.load(folder)
-    with tf.io.gfile.GFile(os.path.join(folder, _DATASET)) as file:
+    path = os.path.join(folder, _DATASET)
+    if not tf.io.gfile.exists(path):
+        raise ValueError(
+            f"{path}: no such file, so {folder} holds no complete records. "
+            "Fix: run python -m launch.prepare --records=... to its end."
+        )
+    with tf.io.gfile.GFile(path) as file:
         description = json.loads(file.read())
     lines = config_lib.difference(
         {"dataset": description["config"]}, {"dataset": _comparable(config)}

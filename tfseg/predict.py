@@ -11,7 +11,7 @@ import tensorflow as tf
 import tqdm
 from absl import logging
 
-from tfseg import evaluate, inference, runs
+from tfseg import evaluate, id_lists, inference, runs
 from tfseg.data import check, decode
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -92,9 +92,9 @@ def find_images(input, output):
     if os.path.isdir(input):
         root = input
         found = [
-            str(path)
-            for path in pathlib.Path(input).rglob("*")
-            if path.suffix.lower() in SUFFIXES
+            path
+            for path in id_lists.files_below(input)
+            if path.lower().endswith(SUFFIXES)
         ]
     else:
         root = _fixed_folder(input)

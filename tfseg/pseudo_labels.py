@@ -51,7 +51,7 @@ def write(dataset, ids, folder, look):
     )
     progress = tqdm.tqdm(images, "pseudo labels", len(missing), unit="image")
     # The bar first: it is asked once more, and ends.
-    for image, name in zip(progress, missing):
+    for image, name in zip(_explained(progress, dataset, missing), missing):
         label, confidence = look(name, image.numpy())
         predict.write_file(
             os.path.join(folder, "confidences", f"{name}.png"),
@@ -62,6 +62,16 @@ def write(dataset, ids, folder, look):
             _label(folder, name),
             decode.encode_label(label, dataset.info.palette),
         )
+
+
+def _explained(images, dataset, ids):
+    """The images; of one that cannot be read, ValueError names the file."""
+    try:
+        yield from images
+    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError):
+        pool = examples.pool(dataset, ids, labeled=False)
+        data_check.raise_on(pool.damaged())
+        raise
 
 
 def by_network(run, threshold):

@@ -24,8 +24,7 @@ from ml_collections import config_dict
 from tensorflow import keras
 
 from tfseg import config as config_lib
-from tfseg import ensemble, examples, id_lists, lookup
-from tfseg.data import pipeline
+from tfseg import ensemble, lookup
 from tfseg.datasets import base as datasets
 
 
@@ -127,17 +126,22 @@ def claim(workdir, config):
         )
 
 
-def check_splits(workdir, domains):
-    """Refuses to resume a run on other ids than it started with.
+def check_inputs(workdir, domains):
+    """Refuses to resume a run on other ids or classes than it started with.
 
     Args:
       workdir: folder of the run.
       domains: list of domains.Domain.
 
     Raises:
-      ValueError: names both digests.
+      ValueError: names both digests, or the classes.
     """
     for domain in domains:
+        path = _domain_file(workdir, "dataset", domain.number, domain.name)
+        if os.path.exists(path):
+            before = datasets.Info.from_dict(read_json(path))
+            now = datasets.Info.from_dict(domain.info.to_dict())
+            check_classes(path, before.to_dict(), now.to_dict())
         path = _domain_file(workdir, "split", domain.number, domain.name)
         if not os.path.exists(path):
             continue
@@ -148,6 +152,27 @@ def check_splits(workdir, domains):
                 f"digest {before}, now it is {now}. Restore the data set to "
                 "resume, or use another --workdir."
             )
+
+
+def check_classes(what, before, now):
+    """Refuses classes that are not those that a network was trained on.
+
+    Args:
+      what: where `before` stands, for the message.
+      before: dict of what `datasets.base.Info` holds.
+      now: such a dict of the data set as it is.
+
+    Raises:
+      ValueError: names what differs.
+    """
+    lines = config_lib.difference({"classes": before}, {"classes": now})
+    if lines:
+        raise ValueError(
+            f"The classes of this run have changed ({what} -> data set):\n  "
+            + "\n  ".join(line.removeprefix("config.") for line in lines)
+            + "\nFix: restore the list of classes, or train in another "
+            "--workdir."
+        )
 
 
 def write_inputs(workdir, config, domains):
@@ -324,51 +349,3 @@ def _chosen_domain(config, network):
             f"of the run. Received: {network!r}."
         )
     return list(configs).index(name), name, configs[name]
-
-
-def check_evaluation(what, split, ids, dataset):
-    """Refuses a split that cannot be evaluated on.
-
-    Args:
-      what: whose split it is, for messages.
-      split: its name.
-      ids: of the images.
-      dataset: datasets.base.Dataset.
-
-    Raises:
-      ValueError: there are no images, or some have no mask.
-    """
-    if not ids:
-        raise ValueError(
-            f"{what} has no {split} images. Give the data set a list "
-            f"(splits/{split}.txt), and train after that."
-        )
-    bare = [name for name in ids if not dataset.records[name].label]
-    if bare:
-        raise ValueError(
-            f"{len(bare)} {split} images have no mask: "
-            f"{id_lists.shorten(bare)}. Add the masks to labels/, or take "
-            "the ids off the list, and train after that."
-        )
-
-
-def evaluation_examples(run, workdir, split):
-    """Whole images and labels of one split of a run.
-
-    Args:
-      run: Run.
-      workdir: of the run, for messages.
-      split: "validation" or "test".
-
-    Returns:
-      tf.data.Dataset of (uint8 [B, H, W, 3], int32 [B, H, W]).
-
-    Raises:
-      ValueError: the run has no such split.
-    """
-    ids = run.split.get(split, ())
-    dataset = examples.open_dataset(run.config)
-    check_evaluation(f"The run in {workdir}", split, ids, dataset)
-    return pipeline.evaluation_batches(
-        examples.pool(dataset, ids), batch=run.config.evaluate.batch
-    )

@@ -124,7 +124,7 @@ def _run(config, workdir, strategy, domains=None):
     with _log_file(workdir, worker):
         domains = domains or domain_lib.open_all(config)
         _check_unlabeled(config, domains)
-        runs.check_splits(workdir, domains)
+        runs.check_inputs(workdir, domains)
         precision.resolve(config, workdir, strategy)
         keras.mixed_precision.set_global_policy(config.runtime.precision)
         logging.info("precision: %s", config.runtime.precision)

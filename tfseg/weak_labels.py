@@ -9,6 +9,8 @@ Source: Ouali et al., CVPR 2020 (arXiv 2003.09005), section 3.3; official
 pseudo_labels/. There a dense conditional random field refines the labels.
 """
 
+import hashlib
+import json
 import os
 import time
 
@@ -16,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tfseg import domains, pseudo_labels, runs, train
+from tfseg import domains, examples, pseudo_labels, runs, train
 from tfseg.ops import class_activation
 
 _METHOD = "image_classifier"
@@ -43,10 +45,14 @@ def write(config, workdir, folder, **thresholds):
             f"{config.method.name!r}. Fix: a config such as "
             "configs/folder_cam.py"
         )
+    dataset = examples.open_dataset(config)
+    shown = [(x.id, x.classes) for x in dataset.records.values()]
+    digest = hashlib.sha256(json.dumps(shown).encode()).hexdigest()
+    asked = {**thresholds, "image_labels_sha256": digest}
     # Both before the training and when it is known what came of it.
-    _check_settings(folder, thresholds)
+    _check_settings(folder, asked)
     summary = train.train(config, workdir)
-    settings = {**thresholds, "classifier_sha256": summary["sha256"]}
+    settings = {**asked, "classifier_sha256": summary["sha256"]}
     _check_settings(folder, settings)
     if pseudo_labels.is_complete(folder):
         logging.info("%s is complete", folder)
@@ -110,5 +116,6 @@ def _check_settings(folder, settings):
     if before != settings:
         raise ValueError(
             f"{folder} has labels by other settings: {before}, asked for "
-            f"{settings}. Fix: use those, or another --output."
+            f"{settings}. Fix: use those, or another --output (and --workdir, "
+            "where the image labels have changed)."
         )

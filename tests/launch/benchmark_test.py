@@ -42,6 +42,7 @@ def test_networks_suite_prints_a_table_and_adds_records(tmp_path):
         (["--suite=networks", "--networks=deeplab"], "Did you mean 'deeplab_v"),
         (["--suite=networks", "--precision=half"], "half"),
         ([], "--suite"),
+        (["--suite=networks", "--json=nowhere/x"], "directory: 'nowhere/x'"),
     ],
 )
 def test_bad_flags_are_named(words, message):

@@ -59,6 +59,38 @@ def test_clean_folder(tmp_path):
     assert "ERROR" not in done.stdout and "WARNING" not in done.stdout
 
 
+def test_a_folder_that_cannot_be_written_is_named_before_the_work(tmp_path):
+    folder = miniature.make_folder(tmp_path / "mine")
+    out = folder / "classes.txt" / "out"
+    done = miniature.run("inspect", f"--dir={folder}", f"--out={out}")
+    assert done.returncode == 1
+    assert str(out) in done.stderr and "looking" not in done.stderr
+    assert "Traceback" not in done.stderr and not done.stdout
+
+
+def test_all_domains_are_inspected(tmp_path):
+    one, two = (
+        miniature.make_folder(tmp_path / name) for name in ("one", "two")
+    )
+    (two / "images" / "im03.png").write_text("broken")
+    other = {"dataset": {"name": "folder", "dir": str(two)}}
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from configs import folder_supervised\n"
+        "def get_config(arg=''):\n"
+        f"    config = folder_supervised.get_config('dir={one}')\n"
+        f"    config.domains = {{'other': {other}}}\n"
+        "    return config\n"
+    )
+    out = tmp_path / "out"
+    done = miniature.run("inspect", f"--config={config}", f"--out={out}")
+    assert done.returncode == 1, done.stderr
+    assert "two/images/im03.png: is not an image" in done.stdout
+    assert "folder:\n" in done.stdout and "other:\n" in done.stdout
+    assert (out / "inspection.json").exists()
+    assert (out / "other" / "inspection.json").exists()
+
+
 @pytest.mark.parametrize(
     "words, message",
     [

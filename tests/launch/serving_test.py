@@ -27,7 +27,7 @@ import numpy as np
 from ml_collections import config_dict
 from tensorflow import keras
 
-from tfseg import runs
+from tfseg import evaluate, runs
 from tfseg.datasets import base
 
 config = config_dict.ConfigDict({
@@ -47,7 +47,7 @@ def load(workdir, checkpoint, name):
 
 
 runs.load = load
-runs.evaluation_examples = lambda run, workdir, split: [example]
+evaluate.evaluation_examples = lambda run, workdir, split: [example]
 sys.argv = sys.argv[1:]
 runpy.run_module(f"launch.{sys.argv[0]}", run_name="__main__")
 """

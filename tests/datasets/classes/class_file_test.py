@@ -53,3 +53,10 @@ def test_malformed_file_is_refused(tmp_path, content, message):
     with pytest.raises(ValueError, match=message) as error:
         _read(tmp_path, content)
     assert "classes.txt" in str(error.value) and "Fix: " in str(error.value)
+
+
+def test_another_encoding_is_named(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_bytes("ground\nStra\u00dfe\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="classes.txt: not a UTF-8.*Fix:"):
+        class_file.read(str(path))

@@ -44,3 +44,10 @@ def test_a_mistake_is_named_with_its_line(tmp_path, text, message):
 def test_a_missing_file_says_what_to_write(tmp_path):
     with pytest.raises(ValueError, match="image_labels` is True. Fix: write"):
         image_labels.read(str(tmp_path / "image_labels.txt"), IDS, NAMES)
+
+
+def test_another_encoding_is_named(tmp_path):
+    path = tmp_path / "image_labels.txt"
+    path.write_bytes("b c\tStra\u00dfe\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="image_labels.txt: not a UTF-8.*Fix:"):
+        image_labels.read(str(path), IDS, NAMES)

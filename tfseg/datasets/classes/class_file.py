@@ -3,6 +3,8 @@
 
 import re
 
+from tfseg import id_lists
+
 _LIMIT = 255  # Label 255 means ignored.
 _COLORED = re.compile(
     r"(?P<name>.+?)(?:\s*,\s*|\s+)"
@@ -28,8 +30,7 @@ def read(path):
       ValueError: a malformed line, a name or color that is there twice,
         colors for some classes only.
     """
-    with open(path, encoding="utf-8-sig") as file:
-        lines = file.read().rstrip().split("\n")
+    lines = "\n".join(id_lists.read_lines(path)).rstrip().split("\n")
     parsed = [
         _parse(line.strip(), f"{path}, line {number}")
         for number, line in enumerate(lines, start=1)

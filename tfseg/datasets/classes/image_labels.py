@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads `image_labels.txt`: which classes images show, without masks."""
 
-from tfseg import lookup
+import os
+
+from tfseg import id_lists, lookup
 
 
 def read(path, ids, class_names):
@@ -52,12 +54,10 @@ def read(path, ids, class_names):
 
 
 def _lines(path):
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            return file.read().splitlines()
-    except FileNotFoundError:
+    if not os.path.exists(path):
         raise ValueError(
             f"{path}: no such file, but `config.dataset.image_labels` is "
             "True. Fix: write it, a line `ID<TAB>class, class` for each image "
             "whose classes are known."
-        ) from None
+        )
+    return id_lists.read_lines(path)
