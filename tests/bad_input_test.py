@@ -13,7 +13,7 @@ import pytest
 from ml_collections import config_dict
 from PIL import Image
 
-from tests import miniature
+from tests import faults, miniature
 from tfseg import evaluate, runs, train
 
 
@@ -162,24 +162,15 @@ def test_workdir_that_cannot_be_written(folder, tmp_path):
 
 
 def test_image_that_breaks_during_training_is_named(folder, tmp_path):
-    _damage(folder / "images" / "im09.png")
+    faults.damage(folder / "images" / "im09.png", 64)
     config = miniature.config(folder, split__validation_fraction=0.0)
     config.train.steps = 20
     with pytest.raises(ValueError, match="im09.png.*damaged.*Fix:"):
         train.train(config, str(tmp_path / "run"))
 
 
-def _damage(path):
-    """A header and an end that are right, with damage in between."""
-    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    Image.fromarray(image).save(path)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0xFF
-    path.write_bytes(data)
-
-
 def test_damaged_validation_image_is_named(folder, tmp_path):
-    _damage(folder / "images" / "im03.png")
+    faults.damage(folder / "images" / "im03.png", 64)
     label = Image.fromarray(np.zeros((64, 64), np.uint8))
     label.save(folder / "labels" / "im03.png")
     (folder / "splits").mkdir()

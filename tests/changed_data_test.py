@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from configs import cross_supervision
-from tests import miniature
+from tests import faults, miniature
 from tfseg import evaluate, runs, train
 
 
@@ -33,15 +33,6 @@ def trained(_trained, tmp_path):
     yield folder, str(_trained / "run")
     shutil.rmtree(folder)
     shutil.copytree(tmp_path / "mine", folder)
-
-
-def _damage(path):
-    """A PNG whose header is whole, but not its pixels."""
-    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    Image.fromarray(image).save(path)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0xFF
-    path.write_bytes(data)
 
 
 def test_changed_classes_are_refused(trained):
@@ -88,7 +79,7 @@ def test_a_changed_mask_is_named(trained, size, value, message):
 def test_a_damaged_image_is_named(trained):
     name, image, _ = _validated(trained)
     image.unlink()
-    _damage(image.with_suffix(".png"))
+    faults.damage(image.with_suffix(".png"), 16)
     with pytest.raises(ValueError, match=f"{name}.png.*damaged.*Fix:"):
         evaluate.evaluate_run(trained[1])
 
@@ -104,7 +95,7 @@ def test_an_image_that_is_gone_is_named(trained):
 
 def test_a_damaged_image_is_named_while_a_teacher_labels_it(trained, tmp_path):
     folder, _ = trained
-    _damage(folder / "images" / "im06.png")
+    faults.damage(folder / "images" / "im06.png", 16)
     config = _config(folder)
     config.split.validation_fraction = 0.0
     config.method = cross_supervision.get("self_training")

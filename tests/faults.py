@@ -47,6 +47,15 @@ NOTES = {
 }
 
 
+def damage(path, size):
+    """A PNG with a header and an end that are right, damaged in between."""
+    image = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
+    Image.fromarray(image).save(path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+
+
 def make_folder(path):
     """The folder of `ERRORS`, `WARNINGS` and `NOTES`, for a crop of 16."""
     miniature.make_folder(path, labeled=16, unlabeled=8, size=64)

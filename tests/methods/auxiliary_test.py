@@ -102,18 +102,18 @@ def test_equal_decoders_have_no_pairwise_loss(outputs, synchronized):
     draw = np.random.default_rng(0)
     image = tf.constant(draw.uniform(0, 255, (2, 8, 8, 3)), tf.float32)
     perturbations = configs.get("cct")["perturbations"]
+    method = make(
+        synchronized=synchronized,
+        decoders={"drop_out": 3},
+        perturbations=perturbations | {"drop_rate": 0.0},
+        pairwise_outputs=outputs,
+        unsup_weight=1.0,
+    )
     found = []
     for weight in (0.0, 1.0):
-        method = make(
-            synchronized=synchronized,
-            decoders={"drop_out": 3},
-            perturbations=perturbations | {"drop_rate": 0.0},
-            pairwise_weight=weight,
-            pairwise_outputs=outputs,
-            unsup_weight=1.0,
-        )
+        method.pairwise_weight = weight
         method.student.set_weights(
-            [draw_like(v, i) for i, v in enumerate(method.student.weights)]
+            [_draw_like(v, i) for i, v in enumerate(method.student.weights)]
         )
         for decoder in method.auxiliary:
             decoder.set_weights(method.student.decoder.get_weights())
@@ -127,7 +127,7 @@ def test_equal_decoders_have_no_pairwise_loss(outputs, synchronized):
     )
 
 
-def draw_like(variable, seed):
+def _draw_like(variable, seed):
     """Values above 0, as a variance must be."""
     draw = np.random.default_rng(seed)
     return draw.uniform(0.1, 0.5, variable.shape).astype(np.float32)
