@@ -127,13 +127,14 @@ def main(argv):
     from tfseg.benchmarks import base
 
     suite = lookup.module("benchmarks", _SUITE.value)
+    options = _options(suite)
     if _JSON.value:
         # Before the work, so that its result is not lost.
         open(_JSON.value, "a").close()
     shared = {"suite": _SUITE.value, **base.machine()}
     logging.info("%s, %d cores", shared["device"], shared["cpus"])
     print(base.heading(suite.COLUMNS), flush=True)
-    for record in suite.run(**_options(suite)):
+    for record in suite.run(**options):
         print(base.row(record, suite.COLUMNS), flush=True)
         if _JSON.value:
             base.append(_JSON.value, {**shared, **record})

@@ -127,7 +127,7 @@ def check_evaluation(what, split, ids, dataset):
       dataset: datasets.base.Dataset.
 
     Raises:
-      ValueError: there are no images, or some have no mask.
+      ValueError: there are no images, or some are gone or have no mask.
     """
     if not ids:
         raise ValueError(
@@ -154,7 +154,7 @@ def evaluation_examples(run, workdir, split):
     """Whole images and labels of one split of a run.
 
     Args:
-      run: Run.
+      run: runs.Run.
       workdir: of the run, for messages.
       split: "validation" or "test".
 
@@ -162,7 +162,7 @@ def evaluation_examples(run, workdir, split):
       tf.data.Dataset of (uint8 [B, H, W, 3], int32 [B, H, W]).
 
     Raises:
-      ValueError: the run has no such split.
+      ValueError: the run has no such split, or the data set has changed.
     """
     ids = run.split.get(split, ())
     dataset = example_lib.open_dataset(run.config)
