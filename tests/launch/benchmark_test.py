@@ -51,4 +51,5 @@ def test_bad_flags_are_named(words, message):
     result = miniature.run("benchmark", *words)
     assert result.returncode == 1
     assert re.search(message, result.stderr)
+    assert not result.stdout, "work was done before"
     assert "Traceback" not in result.stderr

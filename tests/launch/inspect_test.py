@@ -64,7 +64,7 @@ def test_a_folder_that_cannot_be_written_is_named_before_the_work(tmp_path):
     out = folder / "classes.txt" / "out"
     done = miniature.run("inspect", f"--dir={folder}", f"--out={out}")
     assert done.returncode == 1
-    assert str(out) in done.stderr and "looking" not in done.stderr
+    assert str(out) in done.stderr and "split:" not in done.stderr
     assert "Traceback" not in done.stderr and not done.stdout
 
 
