@@ -282,7 +282,10 @@ def test_page_of_noise_stays_small(tmp_path):
 
 def test_unlabeled_images_alone(tmp_path):
     path = miniature.make_folder(tmp_path / "mine", labeled=0, size=32)
-    Image.open(path / "images" / "im00.png").save(path / "images" / "x.png")
+    # In a folder that is a link, as a data set may have.
+    (tmp_path / "more").mkdir()
+    (path / "images" / "linked").symlink_to(tmp_path / "more")
+    Image.open(path / "images" / "im00.png").save(tmp_path / "more" / "x.png")
     report = inspection.inspect(_config(path), str(tmp_path / "out"))
     assert [x["kind"] for x in report["findings"]] == [
         "setup",

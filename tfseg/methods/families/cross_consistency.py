@@ -282,7 +282,7 @@ class CrossConsistency(base.Method):
         ]
         unsup = [functools.partial(self._consistency, seen)] * len(predict)
         if self.pairwise_weight:
-            unsup = self._with_pairwise(unsup[0], predict, seen)
+            unsup = self._with_pairwise(unsup[0], auxiliary, predict, seen)
 
         def loss(loss_unsup, logits):
             terms = [loss_unsup(logits)]
@@ -324,7 +324,7 @@ class CrossConsistency(base.Method):
         z = feature_perturbations.perturb(features[top], perturbation, logits)
         return logits(z, training=True)
 
-    def _with_pairwise(self, consistency, predict, seen):
+    def _with_pairwise(self, consistency, auxiliary, predict, seen):
         """A loss for each decoder; that of the chosen ones has two terms.
 
         The mean over n chosen predictions of (p_k - p)^2, p their mean: as
@@ -333,6 +333,7 @@ class CrossConsistency(base.Method):
 
         Args:
           consistency: float32 logits -> float32 scalar.
+          auxiliary: list of decoders.
           predict: of each decoder, features -> logits.
           seen: Seen.
         """
@@ -346,9 +347,11 @@ class CrossConsistency(base.Method):
             tf.add_n(
                 [
                     tf.where(
-                        chosen[k], tf.nn.softmax(_still(look, constant)), 0
+                        chosen[k],
+                        tf.nn.softmax(_still(decoder, look, constant)),
+                        0.0,
                     )
-                    for k, look in enumerate(predict)
+                    for k, (decoder, look) in enumerate(zip(auxiliary, predict))
                 ]
             )
             / count
@@ -373,9 +376,9 @@ def predict(decoder, features, training=True):
     return decoder.logits(embedding, training=training)
 
 
-def _still(look, features):
-    """A look of `streamed_losses` that leaves the moving statistics alone."""
-    moving = look.args[0].non_trainable_variables
+def _still(decoder, look, features):
+    """look(features), which leaves the decoder's moving statistics alone."""
+    moving = decoder.non_trainable_variables
     before = [tf.identity(variable) for variable in moving]
     logits = look(features)
     for variable, value in zip(moving, before):
